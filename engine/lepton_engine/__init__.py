@@ -1,0 +1,1 @@
+"""Lepton's inference engine."""

@@ -1,0 +1,1 @@
+"""The gRPC service of Lepton, its client and the `lepton` command."""
