@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from lepton_engine.config import LayerKV
+
+__all__ = ["BatchContext", "KVGroupBatch", "LayerKV"]
+
 
 @dataclass(frozen=True)
 class KVGroupBatch:
@@ -40,17 +44,3 @@ class BatchContext:
     query_lens: tuple[int, ...]
     max_seq_len: int
     groups: tuple[KVGroupBatch, ...]
-
-
-@dataclass(frozen=True)
-class LayerKV:
-    """What one attention layer keeps in the KV cache.
-
-    Attributes:
-        num_kv_heads, head_dim: of this layer, on this rank.
-        window: tokens that a query sees at most, itself included; None for full attention.
-    """
-
-    num_kv_heads: int
-    head_dim: int
-    window: int | None = None

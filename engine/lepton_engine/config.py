@@ -1,0 +1,115 @@
+"""The engine's settings as small frozen dataclasses; each part of the engine is given only its own."""
+
+from dataclasses import dataclass
+
+from lepton_engine.errors import InvalidRequestError, UnsupportedError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+KV_CACHE_DTYPES = ("auto",)
+
+
+@dataclass(frozen=True)
+class LayerKV:
+    """What one attention layer keeps in the KV cache.
+
+    Attributes:
+        num_kv_heads, head_dim: of this layer, on this rank.
+        window: tokens that a query sees at most, itself included; None for full attention.
+    """
+
+    num_kv_heads: int
+    head_dim: int
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model runs, where, and in which arithmetic.
+
+    Attributes:
+        device: "auto" takes CUDA where there is one. dtype: "auto" takes the checkpoint's.
+        num_threads: intra-op threads on the CPU; None leaves as many as the process may use.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _choice("dtype", self.dtype, DTYPES)
+        _at_least("max_model_len", self.max_model_len, 1)
+        _at_least("num_threads", self.num_threads, 1)
+        if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
+            raise InvalidRequestError("device", f"{self.device!r} is not one of auto, cpu, cuda, cuda:N")
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """The KV cache.
+
+    Attributes:
+        memory: bytes of all blocks; None takes what is measured to be left beside weights and activations.
+        block_size: tokens per block.
+    """
+
+    memory: int | None = None
+    block_size: int = 16
+    enable_prefix_caching: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least("kv_cache_memory", self.memory, 1)
+        _at_least("block_size", self.block_size, 1)
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """What a step may hold and what may wait.
+
+    Attributes:
+        max_num_seqs: sequences that run at once. max_num_batched_tokens: tokens computed in one step.
+        max_prefill_chunk: tokens of one sequence in one step, so that one long prompt leaves room for others;
+            None allows the whole step.
+        max_queued_requests, max_queued_tokens: bounds of the queue; None is unbounded.
+        overlap: schedule step N + 1 while step N runs on the device.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 1024
+    max_prefill_chunk: int | None = None
+    max_queued_requests: int | None = None
+    max_queued_tokens: int | None = None
+    overlap: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("max_num_seqs", self.max_num_seqs, 1)
+        _at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
+        _at_least("max_prefill_chunk", self.max_prefill_chunk, 1)
+        _at_least("max_queued_requests", self.max_queued_requests, 0)
+        _at_least("max_queued_tokens", self.max_queued_tokens, 0)
+
+
+def refuse_unbuilt(*, quantization: str | None, kv_cache_dtype: str, batch_invariant: bool) -> None:
+    """Refuse by name the options of the front door that this build does not provide.
+
+    Raises:
+        UnsupportedError: naming the option.
+    """
+    if quantization is not None:
+        raise UnsupportedError("quantization", f"{quantization!r} is not built yet, only None is allowed")
+    if kv_cache_dtype not in KV_CACHE_DTYPES:
+        raise UnsupportedError("kv_cache_dtype", f"{kv_cache_dtype!r} is not built yet, only 'auto' is allowed")
+    if batch_invariant:
+        raise UnsupportedError("batch_invariant", "True is not built yet, only False is allowed")
+
+
+def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidRequestError(field, f"{value!r} is not one of {', '.join(allowed)}")
+
+
+def _at_least(field: str, value: int | None, low: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InvalidRequestError(field, f"{value!r} is not an integer of at least {low}")
