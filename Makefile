@@ -15,3 +15,14 @@ $(STAMP): $(INPUTS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev \
 		--editable protos --editable engine --editable 'service[server]' --editable operator
 	@touch $@
+
+.PHONY: protos protos-baseline lint-protos
+protos: setup  ## generated Python of the contract
+	$(BIN)/python protos/generate.py
+
+protos-baseline: setup  ## what `lint-protos` holds the contract against; run at a release only
+	$(BIN)/buf build protos --exclude-source-info -o protos/lepton.v1.binpb
+
+lint-protos: setup
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against protos/lepton.v1.binpb
