@@ -1,0 +1,57 @@
+"""What the engine tells about its requests, step by step. Plain structures, so that they cross processes as they are."""
+
+import msgspec
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Natural log-probabilities at one position: of its token, and of the most likely ones, best first."""
+
+    logprob: float
+    rank: int
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+class Started(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A request runs for the first time. scheduled_time is in seconds since the epoch."""
+
+    key: str
+    num_cached_tokens: int
+    scheduled_time: float
+
+
+class NewTokens(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Tokens of one sequence, its end, or both.
+
+    Attributes:
+        finish_reason: None while it runs; "stop", "length", "time_limit" or "abort".
+        stop_reason: the stop token that was met, unless it is the end-of-sequence token.
+        time: of the step's results, in seconds since the epoch.
+    """
+
+    key: str
+    index: int
+    token_ids: list[int]
+    logprobs: list[TokenLogprobs] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | None = None
+    time: float = 0.0
+
+
+class PromptScores(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Log-probabilities of the prompt's tokens from position `start` on; a preempted prompt is told again."""
+
+    key: str
+    start: int
+    entries: list[TokenLogprobs]
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A request has ended without success. kind is the name of a class in `lepton_engine.errors`."""
+
+    key: str
+    kind: str
+    message: str
+
+
+Event = Started | NewTokens | PromptScores | Failed

@@ -1,0 +1,149 @@
+"""A request and the sequences that it is sampled into."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from lepton_engine.core.hashing import root_hash
+from lepton_engine.sampling_params import SamplingParams
+
+
+class SequenceState(Enum):
+    """Where a sequence stands. FOLLOWING waits for another sequence to compute the prefix that both share."""
+
+    WAITING = auto()
+    FOLLOWING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+@dataclass(eq=False)
+class Request:
+    """What was submitted, as the scheduler sees it. Times are `time.monotonic` seconds.
+
+    Attributes:
+        key: unique in the engine. priority: lower runs earlier. arrival: order of submission.
+        max_tokens: the resolved bound of generated tokens per sequence, at least 1; 0 only scores the prompt.
+        stop_token_ids: every token that ends a sequence, end-of-sequence tokens included.
+        bad_word_ids: token sequences that are never completed.
+        deadline: the request fails when it passes. finish_by: it ends with what it has.
+    """
+
+    key: str
+    prompt: list[int]
+    params: SamplingParams
+    arrival: int
+    arrival_time: float
+    seed: int
+    max_tokens: int
+    stop_token_ids: frozenset[int] = frozenset()
+    bad_word_ids: tuple[tuple[int, ...], ...] = ()
+    priority: int = 0
+    tenant: str = ""
+    adapter: str = ""
+    deadline: float | None = None
+    finish_by: float | None = None
+    client: str = ""
+    sequences: "list[Sequence]" = field(default_factory=list)
+    first_scheduled_time: float | None = None
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+    prompt_scored: bool = False
+
+    def __post_init__(self) -> None:
+        self.root = root_hash(self.tenant, self.adapter)
+        self.sequences = [Sequence(self, 0, list(self.prompt))]
+
+    @property
+    def reads_prefix_cache(self) -> bool:
+        """Cached positions have no logits, so whoever wants the prompt's logits computes all of it."""
+        return self.params.prompt_logprobs is None
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether sampling needs every earlier token on the host: penalties and bad words look back."""
+        params = self.params
+        return bool(
+            self.bad_word_ids or params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1
+        )
+
+    @property
+    def forked(self) -> bool:
+        """Whether the prompt has been computed and its n sequences exist."""
+        return len(self.sequences) == self.params.n
+
+    @property
+    def finished(self) -> bool:
+        """Whether every sequence has ended."""
+        return self.forked and all(s.state is SequenceState.FINISHED for s in self.sequences)
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One line of tokens of a request: the prompt and what was sampled after it.
+
+    Attributes:
+        token_ids: the tokens that the host knows. num_pending: sampled tokens that are still on the device.
+        num_computed: tokens whose keys and values are in the cache, or will be once the launched steps have run.
+        blocks: block table of each KV cache group; 0 where a window has left a block behind.
+        hashes: content hashes of the full blocks known so far. slot: persistent row in the runner, -1 without one.
+    """
+
+    request: Request
+    index: int
+    token_ids: list[int]
+    state: SequenceState = SequenceState.WAITING
+    num_computed: int = 0
+    num_pending: int = 0
+    slot: int = -1
+    blocks: list[list[int]] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    num_hashed: int = 0
+    window_start: list[int] = field(default_factory=list)
+    leads: set[bytes] = field(default_factory=set)
+    follows: bytes | None = None
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def num_known(self) -> int:
+        """Tokens that exist, those still on the device included."""
+        return len(self.token_ids) + self.num_pending
+
+    @property
+    def num_remaining(self) -> int:
+        """Tokens whose keys and values are still to be computed; 1 in steady decode."""
+        return self.num_known - self.num_computed
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens sampled so far, those still on the device included."""
+        return self.num_known - self.num_prompt
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sort key: priority, then arrival, then index."""
+        return (self.request.priority, self.request.arrival, self.index)
+
+    @property
+    def num_slots(self) -> int:
+        """Slots that it needs to run: all of the request's while it stands for the siblings yet to be forked."""
+        return 1 if self.request.forked else self.request.params.n
+
+    def fork(self) -> "list[Sequence]":
+        """The siblings 1 to n - 1, made when the prompt has been scheduled in full; the caller shares the blocks."""
+        siblings = [
+            Sequence(
+                self.request,
+                index,
+                list(self.token_ids),
+                SequenceState.RUNNING,
+                self.num_computed,
+                hashes=list(self.hashes),
+            )
+            for index in range(1, self.request.params.n)
+        ]
+        self.request.sequences.extend(siblings)
+        return siblings

@@ -1,0 +1,388 @@
+"""Which tokens each step computes.
+
+One rule and no phases: every running sequence catches its computed tokens up to its known ones, within a budget of
+tokens a step, so that chunked prefill, decode and prefix hits are one thing. Sequences are served in the order of
+priority, then arrival; decodes never wait for prefills, and who lacks a block takes it from the last in that order.
+"""
+
+import time
+from bisect import insort
+from collections import Counter
+
+from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
+from lepton_engine.core.kv_cache import KVCacheManager
+from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
+from lepton_engine.core.request import Request, Sequence, SequenceState
+from lepton_engine.core.timers import Timers
+from lepton_engine.core.waiting import WaitingQueue
+from lepton_engine.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    LeptonError,
+    QueueFullError,
+    RequestFailedError,
+)
+
+
+class Scheduler:
+    """Owns the requests and the KV cache's bookkeeping; every change goes through its public methods.
+
+    Its counters are public: `finished` by reason, `prompt_tokens` and `cached_tokens` of admitted prompts,
+    `computed_tokens`, `generated_tokens`, `preemptions`, `rejected`.
+    """
+
+    def __init__(self, settings: SchedulerSettings, cache: KVCacheManager) -> None:
+        self.cache = cache
+        self._budget = settings.max_num_batched_tokens
+        self._chunk = min(settings.max_prefill_chunk or self._budget, self._budget)
+        # Every running sequence can decode in every step, so no rotation among them is needed.
+        self.max_running = min(settings.max_num_seqs, self._budget)
+        self._settings = settings
+        self._slots = list(range(self.max_running - 1, -1, -1))
+        self._reserved: dict[Sequence, list[int]] = {}
+        self._requests: dict[str, Request] = {}
+        self._waiting = WaitingQueue()
+        self._following: set[Sequence] = set()
+        self._running: list[Sequence] = []
+        self._timers = Timers(self._requests.__contains__)
+        self._queued_tokens = 0
+        self._events: list[Event] = []
+        self.finished: Counter[str] = Counter()
+        self.prompt_tokens = self.cached_tokens = self.computed_tokens = self.generated_tokens = 0
+        self.preemptions = self.rejected = 0
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that hold KV blocks."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that wait to run, those that wait for a shared prefix included."""
+        return len(self._waiting) + len(self._following)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens of what waits."""
+        return self._queued_tokens
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any request is unfinished."""
+        return bool(self._requests)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._requests
+
+    def keys_of(self, client: str) -> list[str]:
+        """The unfinished requests of a client."""
+        return [key for key, request in self._requests.items() if request.client == client]
+
+    def next_due(self) -> float | None:
+        """When the next deadline passes, in `time.monotonic` seconds."""
+        return self._timers.next_due()
+
+    # -- requests in --------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            InvalidRequestError: it could never run here.
+            QueueFullError: the queue holds its maximum.
+        """
+        length = len(request.prompt)
+        if not self.cache.fits_alone(min(length + 1, length + request.max_tokens)):
+            limit = self.cache.layout.max_tokens
+            raise InvalidRequestError("prompt", f"{length} tokens never fit the KV cache, which holds {limit}")
+        if request.params.n > self.max_running:
+            raise InvalidRequestError(
+                "sampling_params.n", f"{request.params.n} is more than the {self.max_running} sequences that can run"
+            )
+        requests, tokens = self._settings.max_queued_requests, self._settings.max_queued_tokens
+        if self.num_waiting and (
+            (requests is not None and self.num_waiting >= requests)
+            or (tokens is not None and self._queued_tokens + length > tokens)
+        ):
+            self.rejected += 1
+            raise QueueFullError(f"the queue is full: {self.num_waiting} requests, {self._queued_tokens} tokens wait")
+        self._requests[request.key] = request
+        for due in (request.deadline, request.finish_by):
+            if due is not None:
+                self._timers.add(due, request.key)
+        self._enqueue(request.sequences[0])
+
+    def abort(self, key: str, index: int | None = None, reason: str = "abort") -> None:
+        """End a request, or one of its sequences, with what it has; nothing happens when it has ended already."""
+        request = self._requests.get(key)
+        if request is None:
+            return
+        for sequence in list(request.sequences):
+            if sequence.state is not SequenceState.FINISHED and (index is None or sequence.index == index):
+                self._finish(sequence, reason)
+
+    def fail(self, key: str, error: LeptonError, *, forget: bool = False) -> None:
+        """End a request without success; with `forget`, its KV blocks are not to be trusted."""
+        request = self._requests.get(key)
+        if request is None:
+            return
+        for sequence in request.sequences:
+            if sequence.state is not SequenceState.FINISHED:
+                self._release(sequence, forget=forget)
+        self._drop(request, "error")
+        self._events.append(Failed(key, type(error).__name__, str(error)))
+
+    def take_events(self) -> list[Event]:
+        """What has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # -- a step -------------------------------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> StepPlan:
+        """Decide the next step and account for it as if it had run. now is in `time.monotonic` seconds."""
+        self._expire(now)
+        self._wake()
+        plan = StepPlan()
+        self._make_room_for_head()
+        blocked = False
+        ready = [(s, wanted) for s in self._running if (wanted := self._wanted(s))]
+        decodes = sum(wanted == 1 for _, wanted in ready)
+        for sequence, wanted in ready:
+            decodes -= wanted == 1
+            count = min(wanted, self._chunk, self._budget - plan.num_tokens - decodes)
+            if sequence.state is SequenceState.RUNNING and count > 0:
+                blocked = not self._serve(plan, sequence, count) or blocked
+        if not blocked:
+            self._admit(plan, now)
+        return plan
+
+    def _wanted(self, sequence: Sequence) -> int:
+        """Tokens that a running sequence has to compute before its next sample; 0 when there is to be none."""
+        request = sequence.request
+        if sequence.num_generated and (
+            sequence.num_generated >= request.max_tokens or sequence.num_known >= self.cache.layout.max_tokens
+        ):
+            return 0
+        if sequence.num_pending and request.needs_history:
+            return 0
+        return sequence.num_remaining
+
+    def _serve(self, plan: StepPlan, sequence: Sequence, count: int) -> bool:
+        """Schedule count tokens of a running sequence; False when blocks had to be taken from others or lack."""
+        undisturbed = True
+        while (copies := self.cache.allocate(sequence, count)) is None:
+            undisturbed = False
+            if self._running[-1] is sequence:
+                return False  # The last in order waits; those before it free blocks, or take its own.
+            self._preempt(self._running[-1])
+        plan.copies.extend(copies)
+        request = sequence.request
+        scores = request.params.prompt_logprobs is not None and not request.prompt_scored
+        plan.scheduled.append(ScheduledSequence(sequence, sequence.num_computed, count, scores))
+        plan.num_tokens += count
+        self.computed_tokens += count
+        sequence.num_computed += count
+        self.cache.commit(sequence)
+        if sequence.num_remaining == 0:
+            self._sample(plan, sequence)
+        return undisturbed
+
+    def _sample(self, plan: StepPlan, sequence: Sequence) -> None:
+        request = sequence.request
+        if request.max_tokens == 0:
+            return
+        takers = [sequence]
+        if not request.forked:
+            takers += sequence.fork()
+            reserved = self._reserved.pop(sequence)
+            for taker, slot in zip(takers, reserved, strict=True):
+                taker.slot = slot
+                self._reserved[taker] = [slot]
+                if taker is not sequence:
+                    self.cache.share(sequence, taker)
+                    insort(self._running, taker, key=lambda s: s.order)
+        for taker in takers:
+            taker.num_pending += 1
+            plan.samples.append(Sample(len(plan.scheduled) - 1, taker))
+
+    def _admit(self, plan: StepPlan, now: float) -> None:
+        """Let waiting sequences run while budget, slots and blocks last."""
+        while plan.num_tokens < self._budget and (head := self._waiting.head()) is not None:
+            # Followers will want slots as well; counting them bounds how many a step looks at.
+            if head.num_pending or head.num_slots > len(self._slots) - len(self._following):
+                return
+            match = self.cache.match(head)
+            if match.follow is not None:
+                self._waiting.discard(head)
+                self._following.add(head)
+                head.state = SequenceState.FOLLOWING
+                self.cache.follow(head, match.follow)
+                continue
+            if not self.cache.can_admit(head, match.num_blocks, reserve=len(self._running)):
+                return
+            self._start(plan, head, match.num_blocks, now)
+            count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens)
+            if not self._serve(plan, head, count):
+                return
+
+    def _start(self, plan: StepPlan, sequence: Sequence, num_blocks: int, now: float) -> None:
+        request = sequence.request
+        self._waiting.discard(sequence)
+        self._queued_tokens -= sequence.num_prompt
+        slots = [self._slots.pop() for _ in range(sequence.num_slots)]
+        self._reserved[sequence] = slots
+        sequence.slot = slots[0]
+        sequence.state = SequenceState.RUNNING
+        insort(self._running, sequence, key=lambda s: s.order)
+        self.cache.adopt(sequence, num_blocks)
+        if request.first_scheduled_time is None:
+            request.first_scheduled_time = now
+            request.num_cached_tokens = sequence.num_computed
+            self.prompt_tokens += sequence.num_prompt
+            self.cached_tokens += sequence.num_computed
+            self._events.append(Started(request.key, sequence.num_computed, time.time()))
+
+    def settle(self, plan: StepPlan, result: StepResult) -> None:
+        """Take in what a step has computed; sequences that ended meanwhile are passed over."""
+        now = time.time()
+        for row, (start, entries) in result.prompt_scores.items():
+            request = plan.scheduled[row].sequence.request
+            if request.key in self._requests and not request.prompt_scored:
+                self._events.append(PromptScores(request.key, start, entries))
+                request.prompt_scored = start + len(entries) >= len(request.prompt)
+        for entry in plan.scheduled:
+            sequence = entry.sequence
+            if sequence.request.max_tokens == 0 and sequence.state is SequenceState.RUNNING:
+                if sequence.num_remaining == 0:
+                    self._finish(sequence, "length")
+        for i, sample in enumerate(plan.samples):
+            sequence = sample.sequence
+            if sequence.state is SequenceState.FINISHED:
+                continue
+            sequence.num_pending -= 1
+            if result.invalid[i]:
+                error = RequestFailedError("the model's logits are not finite, or every token is masked")
+                self.fail(sequence.request.key, error, forget=True)
+                continue
+            token = result.token_ids[i]
+            sequence.token_ids.append(token)
+            self.generated_tokens += 1
+            self.cache.commit(sequence)
+            reason, stop = self._ending(sequence, token)
+            logprobs = result.logprobs[i]
+            self._events.append(
+                NewTokens(
+                    sequence.request.key,
+                    sequence.index,
+                    [token],
+                    None if logprobs is None else [logprobs],
+                    reason,
+                    stop,
+                    now,
+                )
+            )
+            if reason is not None:
+                self._release(sequence)
+                self._end(sequence, reason)
+
+    def _ending(self, sequence: Sequence, token: int) -> tuple[str | None, int | None]:
+        """Why the sequence ends with this token, if it does, and the stop token that was met."""
+        request = sequence.request
+        generated = len(sequence.token_ids) - sequence.num_prompt
+        if token in request.stop_token_ids and generated > request.params.min_tokens:
+            return "stop", token
+        if generated >= request.max_tokens or len(sequence.token_ids) >= self.cache.layout.max_tokens:
+            return "length", None
+        return None, None
+
+    # -- moves between the states -------------------------------------------------------------------------------
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        sequence.state = SequenceState.WAITING
+        self._waiting.push(sequence)
+        self._queued_tokens += sequence.num_prompt
+
+    def _wake(self) -> None:
+        for sequence in self.cache.take_woken():
+            if sequence.state is SequenceState.FOLLOWING:
+                self._following.discard(sequence)
+                sequence.state = SequenceState.WAITING
+                self._waiting.push(sequence)
+
+    def _make_room_for_head(self) -> None:
+        """Preempt running sequences of a worse priority than the head of the queue's, while it lacks a slot or blocks."""
+        head = self._waiting.head()
+        while head is not None and self._running and self._running[-1].request.priority > head.request.priority:
+            if head.num_slots <= len(self._slots) and self._fits_beside(head):
+                return
+            self._preempt(self._running[-1])
+
+    def _fits_beside(self, head: Sequence) -> bool:
+        match = self.cache.match(head)
+        return match.follow is not None or self.cache.can_admit(head, match.num_blocks, reserve=len(self._running))
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take everything from a running sequence; it will compute its tokens again."""
+        self.preemptions += 1
+        sequence.request.num_preemptions += 1
+        self._release(sequence)
+        self._enqueue(sequence)
+
+    def _expire(self, now: float) -> None:
+        for key in self._timers.pop_due(now):
+            request = self._requests[key]
+            if request.deadline is not None and request.deadline <= now:
+                self.fail(key, DeadlineExceededError("the deadline passed before the request finished"))
+            else:
+                self.abort(key, reason="time_limit")
+
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        """End a sequence outside of settling, and with it the siblings that it stands for."""
+        self._release(sequence)
+        request = sequence.request
+        first = sequence.index
+        indices = [first] if request.forked else range(first, request.params.n)
+        self._events.extend(NewTokens(request.key, i, [], None, reason, None, time.time()) for i in indices)
+        self._end(sequence, reason)
+
+    def _end(self, sequence: Sequence, reason: str) -> None:
+        request = sequence.request
+        if request.finished or not request.forked:
+            self._drop(request, reason)
+
+    def _drop(self, request: Request, reason: str) -> None:
+        self.finished[reason] += 1
+        del self._requests[request.key]
+
+    def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
+        """The one way out of every state: queue, wait, slots and blocks are given back; the state is FINISHED."""
+        if sequence.state is SequenceState.RUNNING:
+            self._running.remove(sequence)
+            self._slots.extend(reversed(self._reserved.pop(sequence)))
+            sequence.slot = -1
+        else:
+            self._waiting.discard(sequence)
+            self._following.discard(sequence)
+            self._queued_tokens -= sequence.num_prompt
+        self.cache.release(sequence, forget=forget)
+        sequence.state = SequenceState.FINISHED
+
+    def problems(self) -> list[str]:
+        """What is inconsistent; empty when sound."""
+        live = [s for r in self._requests.values() for s in r.sequences if s.state is not SequenceState.FINISHED]
+        found = self.cache.problems(live)
+        running = [s for s in live if s.state is SequenceState.RUNNING]
+        if sorted(running, key=lambda s: s.order) != self._running:
+            found.append("the running list and the requests disagree, or it is out of order")
+        if len(live) - len(running) != self.num_waiting:
+            found.append(f"{self.num_waiting} wait by count, {len(live) - len(running)} by state")
+        if sum(s.num_prompt for s in live if s.state is not SequenceState.RUNNING) != self._queued_tokens:
+            found.append("the queued tokens are miscounted")
+        taken = sorted(self._slots + [slot for slots in self._reserved.values() for slot in slots])
+        if taken != list(range(self.max_running)):
+            found.append("slots are lost or doubled")
+        return found
