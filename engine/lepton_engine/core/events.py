@@ -1,4 +1,4 @@
-"""What the engine tells about its requests, step by step. Plain structures, so that they cross processes as they are."""
+"""What the engine tells about its requests, step by step; plain structures that cross processes as they are."""
 
 import msgspec
 

@@ -249,7 +249,7 @@ class KVCacheManager:
     def problems(self, live: Iterable[Sequence]) -> list[str]:
         """What is inconsistent between the pools and the live sequences; empty when sound."""
         sequences = list(live)
-        found = []
+        found: list[str] = []
         for i, pool in enumerate(self.pools):
             held: defaultdict[int, int] = defaultdict(int)
             for sequence in sequences:

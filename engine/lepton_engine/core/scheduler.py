@@ -256,9 +256,9 @@ class Scheduler:
                 request.prompt_scored = start + len(entries) >= len(request.prompt)
         for entry in plan.scheduled:
             sequence = entry.sequence
-            if sequence.request.max_tokens == 0 and sequence.state is SequenceState.RUNNING:
-                if sequence.num_remaining == 0:
-                    self._finish(sequence, "length")
+            scored = sequence.request.max_tokens == 0 and sequence.num_remaining == 0
+            if scored and sequence.state is SequenceState.RUNNING:
+                self._finish(sequence, "length")
         for i, sample in enumerate(plan.samples):
             sequence = sample.sequence
             if sequence.state is SequenceState.FINISHED:
@@ -314,7 +314,7 @@ class Scheduler:
                 self._waiting.push(sequence)
 
     def _make_room_for_head(self) -> None:
-        """Preempt running sequences of a worse priority than the head of the queue's, while it lacks a slot or blocks."""
+        """Preempt running sequences of a worse priority than the queue's head has, while it lacks slots or blocks."""
         head = self._waiting.head()
         while head is not None and self._running and self._running[-1].request.priority > head.request.priority:
             if head.num_slots <= len(self._slots) and self._fits_beside(head):
