@@ -62,7 +62,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     google.rpc.Status in the `grpc-status-details-bin` trailer) always hold a google.rpc.ErrorInfo whose `domain` is
     `lepton.dev` and whose `reason` is the name of one of these values without the prefix `ERROR_REASON_`; beside it
 
-      google.rpc.BadRequest   for every field at fault: its path in the request (`sampling.top_p`,
+      google.rpc.BadRequest   for the field at fault: its path in the request (`sampling.top_p`,
                               `chat.messages[2].content[0]`), the value found and what is allowed;
       google.rpc.RetryInfo    where the same call can succeed later: the delay after which to try again;
       google.rpc.ResourceInfo where a named model or adapter is not found.

@@ -58,6 +58,7 @@ class TokenLogprobs(_message.Message):
     TOP_PER_TOKEN_FIELD_NUMBER: _builtins.int
     TOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
     top_per_token: _builtins.int
     """Length of a row in the two lists below; 0 when only the tokens' own log-probabilities were asked for."""
     @_builtins.property
@@ -72,6 +73,10 @@ class TokenLogprobs(_message.Message):
     def top_logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Log-probabilities of the alternatives, parallel to top_token_ids."""
 
+    @_builtins.property
+    def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One entry a token: its rank in the distribution, 1 for the likeliest."""
+
     def __init__(
         self,
         *,
@@ -79,10 +84,11 @@ class TokenLogprobs(_message.Message):
         top_per_token: _builtins.int = ...,
         top_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         top_logprobs: _abc.Iterable[_builtins.float] | None = ...,
+        ranks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "top_logprobs", b"top_logprobs", "top_per_token", b"top_per_token", "top_token_ids", b"top_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "ranks", b"ranks", "top_logprobs", b"top_logprobs", "top_per_token", b"top_per_token", "top_token_ids", b"top_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
