@@ -47,7 +47,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._timers = Timers(self._requests.__contains__)
         self._queued_tokens = 0
-        self._events: list[Event] = []
+        self._events: list[tuple[str, Event]] = []
         self.finished: Counter[str] = Counter()
         self.prompt_tokens = self.cached_tokens = self.computed_tokens = self.generated_tokens = 0
         self.preemptions = self.rejected = 0
@@ -133,12 +133,15 @@ class Scheduler:
             if sequence.state is not SequenceState.FINISHED:
                 self._release(sequence, forget=forget)
         self._drop(request, "error")
-        self._events.append(Failed(key, type(error).__name__, str(error)))
+        self._tell(request, Failed(key, type(error).__name__, str(error)))
 
-    def take_events(self) -> list[Event]:
-        """What has happened since the last call."""
+    def take_events(self) -> list[tuple[str, Event]]:
+        """What has happened since the last call, each with the client that is to hear of it."""
         events, self._events = self._events, []
         return events
+
+    def _tell(self, request: Request, event: Event) -> None:
+        self._events.append((request.client, event))
 
     # -- a step -------------------------------------------------------------------------------------------------
 
@@ -244,7 +247,7 @@ class Scheduler:
             request.num_cached_tokens = sequence.num_computed
             self.prompt_tokens += sequence.num_prompt
             self.cached_tokens += sequence.num_computed
-            self._events.append(Started(request.key, sequence.num_computed, time.time()))
+            self._tell(request, Started(request.key, sequence.num_computed, time.time()))
 
     def settle(self, plan: StepPlan, result: StepResult) -> None:
         """Take in what a step has computed; sequences that ended meanwhile are passed over."""
@@ -252,7 +255,7 @@ class Scheduler:
         for row, (start, entries) in result.prompt_scores.items():
             request = plan.scheduled[row].sequence.request
             if request.key in self._requests and not request.prompt_scored:
-                self._events.append(PromptScores(request.key, start, entries))
+                self._tell(request, PromptScores(request.key, start, entries))
                 request.prompt_scored = start + len(entries) >= len(request.prompt)
         for entry in plan.scheduled:
             sequence = entry.sequence
@@ -274,17 +277,8 @@ class Scheduler:
             self.cache.commit(sequence)
             reason, stop = self._ending(sequence, token)
             logprobs = result.logprobs[i]
-            self._events.append(
-                NewTokens(
-                    sequence.request.key,
-                    sequence.index,
-                    [token],
-                    None if logprobs is None else [logprobs],
-                    reason,
-                    stop,
-                    now,
-                )
-            )
+            news = [token], None if logprobs is None else [logprobs], reason, stop
+            self._tell(sequence.request, NewTokens(sequence.request.key, sequence.index, *news, now))
             if reason is not None:
                 self._release(sequence)
                 self._end(sequence, reason)
@@ -346,7 +340,8 @@ class Scheduler:
         request = sequence.request
         first = sequence.index
         indices = [first] if request.forked else range(first, request.params.n)
-        self._events.extend(NewTokens(request.key, i, [], None, reason, None, time.time()) for i in indices)
+        for i in indices:
+            self._tell(request, NewTokens(request.key, i, [], None, reason, None, time.time()))
         self._end(sequence, reason)
 
     def _end(self, sequence: Sequence, reason: str) -> None:

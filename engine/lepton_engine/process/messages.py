@@ -1,0 +1,150 @@
+"""What goes between the engine's front door and its loop, whichever way it is carried."""
+
+import msgspec
+
+from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings
+from lepton_engine.core.events import Event
+from lepton_engine.sampling_params import SamplingParams
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the loop's side needs to start: the checkpoint's folder and the settings of its parts."""
+
+    model: str
+    model_settings: ModelSettings
+    cache: CacheSettings
+    scheduler: SchedulerSettings
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is loaded.
+
+    Attributes:
+        max_model_len: tokens of prompt and output together. kv_cache_bytes, weight_bytes: in bytes.
+        eos_token_ids: the tokens that end an output by default.
+        default_sampling: fields of `SamplingParams` that the checkpoint's generation_config.json sets.
+        load_seconds: from start until ready.
+    """
+
+    family: str
+    dtype: str
+    device: str
+    max_model_len: int
+    vocab_size: int
+    num_parameters: int
+    weight_bytes: int
+    block_size: int
+    num_kv_blocks: int
+    kv_cache_bytes: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    eos_token_ids: list[int]
+    default_sampling: dict[str, float]
+    load_seconds: float
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's counters and gauges at one moment; counters count from its start.
+
+    Attributes:
+        running, waiting: sequences. waiting_tokens: prompt tokens of the waiting ones.
+        finished: requests by reason ("error" among them). rejected: refused admissions.
+        prompt_tokens, cached_tokens: of admitted prompts, all and those found in the prefix cache.
+        computed_tokens: tokens that went through the model, recomputation included.
+        kv_blocks_*: of all groups; referenced ones are held by sequences, cached ones can be hit by a prefix.
+        generated_tokens_per_second: over the last ten seconds. uptime, step_seconds: in seconds.
+    """
+
+    running: int
+    waiting: int
+    waiting_tokens: int
+    finished: dict[str, int]
+    rejected: int
+    preemptions: int
+    prompt_tokens: int
+    cached_tokens: int
+    computed_tokens: int
+    generated_tokens: int
+    kv_blocks_total: int
+    kv_blocks_free: int
+    kv_blocks_referenced: int
+    kv_blocks_cached: int
+    steps: int
+    step_seconds: float
+    generated_tokens_per_second: float
+    uptime: float
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Run a request. Submitting a key that is known already does nothing, so a message may be repeated.
+
+    Attributes:
+        key: unique over all clients. max_tokens: resolved; 0 only scores the prompt.
+        deadline, time_limit: seconds from now; the request fails, or ends with what it has, when they have passed.
+    """
+
+    key: str
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    seed: int
+    max_tokens: int
+    stop_token_ids: list[int]
+    bad_word_ids: list[list[int]]
+    priority: int = 0
+    tenant: str = ""
+    adapter: str = ""
+    deadline: float | None = None
+    time_limit: float | None = None
+
+
+class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """End a request, or one of its sequences, at the next step boundary; unknown keys are passed over."""
+
+    key: str
+    index: int | None = None
+    reason: str = "abort"
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Ask for the statistics and, if wanted, for the result of the integrity check."""
+
+    number: int
+    integrity: bool = False
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag=True):
+    """The client is alive; the requests of one that is silent for long are ended."""
+
+
+Command = Submit | Abort | Query | Heartbeat
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The model is loaded and requests can come."""
+
+    info: ModelInfo
+
+
+class Dead(msgspec.Struct, frozen=True, tag=True):
+    """The engine could not start, or its loop has ended. kind is the name of a class in `lepton_engine.errors`."""
+
+    kind: str
+    message: str
+
+
+class Admitted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A request is queued; before this it may still be refused."""
+
+    key: str
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """To the query of that number. problems is empty when the state is sound, or was not asked for."""
+
+    number: int
+    stats: EngineStats
+    problems: list[str]
+
+
+Reply = Ready | Dead | Admitted | Answer | Event
+Replies = list[Reply]

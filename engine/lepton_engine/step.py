@@ -1,0 +1,229 @@
+"""The engine's loop: take in commands, schedule, run, settle, tell."""
+
+import logging
+import time
+from collections import defaultdict, deque
+from typing import Protocol
+
+from lepton_engine.core.events import Failed
+from lepton_engine.core.plan import StepPlan, StepResult
+from lepton_engine.core.request import Request
+from lepton_engine.core.scheduler import Scheduler
+from lepton_engine.errors import LeptonError, RequestFailedError
+from lepton_engine.process.messages import (
+    Abort,
+    Admitted,
+    Answer,
+    Command,
+    EngineStats,
+    ModelInfo,
+    Query,
+    Replies,
+    Reply,
+    Submit,
+)
+
+logger = logging.getLogger(__name__)
+
+RATE_WINDOW = 10.0
+IDLE_POLL = 1.0
+
+
+class Launched(Protocol):
+    """A step that the device has been given."""
+
+    def result(self) -> StepResult:
+        """Wait for the step and bring its results to the host."""
+
+
+class StepRunner(Protocol):
+    """Turns plans into work of the device."""
+
+    def launch(self, plan: StepPlan) -> Launched:
+        """Start a step; on a CPU it has run when this returns."""
+
+
+class Transport(Protocol):
+    """Carries commands in and replies out; `client` names who sent and who is to receive."""
+
+    def receive(self, timeout: float) -> list[tuple[str, Command]]:
+        """All commands that have come, after waiting for the first up to timeout seconds."""
+
+    def send(self, client: str, replies: Replies) -> None:
+        """Send replies to a client; never blocks on a slow one."""
+
+    def lost_clients(self) -> list[str]:
+        """Clients that have gone since the last call."""
+
+
+class EngineCore:
+    """Requests, scheduler and runner behind commands; one step at a time, with at most one more in flight."""
+
+    def __init__(self, scheduler: Scheduler, runner: StepRunner, info: ModelInfo, *, overlap: bool) -> None:
+        self.info = info
+        self._scheduler = scheduler
+        self._runner = runner
+        self._overlap = overlap
+        self._in_flight: tuple[StepPlan, Launched] | None = None
+        self._arrivals = 0
+        self._outbox: defaultdict[str, Replies] = defaultdict(list)
+        self._rates: deque[tuple[float, int]] = deque()
+        self._started = time.monotonic()
+        self._steps = 0
+        self._step_seconds = 0.0
+
+    def run(self, transport: Transport, stopping: "Stopping") -> None:
+        """Serve commands until told to stop; a request whose step crashes fails, the loop goes on."""
+        while not stopping():
+            for client, command in transport.receive(self._patience()):
+                self.handle(client, command)
+            for client in transport.lost_clients():
+                self.drop_client(client)
+            self.step()
+            for client, replies in self.take_replies().items():
+                transport.send(client, replies)
+
+    def _patience(self) -> float:
+        if self._scheduler.num_running or self._in_flight:
+            return 0.0
+        due = self._scheduler.next_due()
+        if self._scheduler.num_waiting and due is None:
+            return 0.0
+        return IDLE_POLL if due is None else min(IDLE_POLL, max(0.0, due - time.monotonic()))
+
+    def handle(self, client: str, command: Command) -> None:
+        """Carry out a command; errors of a request become its `Failed` event."""
+        if isinstance(command, Submit):
+            self._submit(client, command)
+        elif isinstance(command, Abort):
+            self._scheduler.abort(command.key, command.index, command.reason)
+        elif isinstance(command, Query):
+            problems = self._scheduler.problems() if command.integrity else []
+            self._outbox[client].append(Answer(command.number, self.stats(), problems))
+
+    def _submit(self, client: str, command: Submit) -> None:
+        if command.key in self._scheduler:
+            return
+        now = time.monotonic()
+        self._arrivals += 1
+        request = Request(
+            key=command.key,
+            prompt=command.prompt_token_ids,
+            params=command.params,
+            arrival=self._arrivals,
+            arrival_time=now,
+            seed=command.seed,
+            max_tokens=command.max_tokens,
+            stop_token_ids=frozenset(command.stop_token_ids),
+            bad_word_ids=tuple(tuple(ids) for ids in command.bad_word_ids),
+            priority=command.priority,
+            tenant=command.tenant,
+            adapter=command.adapter,
+            deadline=None if command.deadline is None else now + command.deadline,
+            finish_by=None if command.time_limit is None else now + command.time_limit,
+            client=client,
+        )
+        try:
+            self._scheduler.submit(request)
+        except LeptonError as error:
+            self._outbox[client].append(Failed(command.key, type(error).__name__, str(error)))
+            return
+        self._outbox[client].append(Admitted(command.key))
+
+    def drop_client(self, client: str) -> None:
+        """End all requests of a client that has gone."""
+        for key in self._scheduler.keys_of(client):
+            self._scheduler.abort(key)
+        self._outbox.pop(client, None)
+
+    def step(self) -> None:
+        """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
+        began = time.monotonic()
+        plan = self._scheduler.schedule(began)
+        launched = self._launch(plan) if plan.scheduled else None
+        if self._in_flight is not None:
+            self._settle(*self._in_flight)
+            self._in_flight = None
+        if launched is not None:
+            if self._overlap:
+                self._in_flight = (plan, launched)
+            else:
+                self._settle(plan, launched)
+            self._steps += 1
+            self._step_seconds += time.monotonic() - began
+        for client, event in self._scheduler.take_events():
+            self._outbox[client].append(event)
+
+    def _launch(self, plan: StepPlan) -> Launched | None:
+        try:
+            return self._runner.launch(plan)
+        except Exception as error:  # Whatever the model raises, only the requests of this step are to fail.
+            self._fail(plan, error)
+            return None
+
+    def _settle(self, plan: StepPlan, launched: Launched) -> None:
+        try:
+            result = launched.result()
+        except Exception as error:
+            self._fail(plan, error)
+            return
+        generated = self._scheduler.generated_tokens
+        self._scheduler.settle(plan, result)
+        self._rates.append((time.monotonic(), self._scheduler.generated_tokens - generated))
+        self._trim_rates()
+
+    def _fail(self, plan: StepPlan, error: Exception) -> None:
+        logger.error("a step of %d sequences failed", len(plan.scheduled), exc_info=error)
+        failure = RequestFailedError(f"the step failed: {type(error).__name__}: {error}")
+        for key in {entry.sequence.request.key for entry in plan.scheduled}:
+            self._scheduler.fail(key, failure, forget=True)
+
+    def take_replies(self) -> dict[str, list[Reply]]:
+        """What is to be told to whom since the last call."""
+        outbox, self._outbox = self._outbox, defaultdict(list)
+        return dict(outbox)
+
+    def _trim_rates(self) -> None:
+        horizon = time.monotonic() - RATE_WINDOW
+        while self._rates and self._rates[0][0] < horizon:
+            self._rates.popleft()
+
+    def stats(self) -> EngineStats:
+        """Counters and gauges as of now."""
+        self._trim_rates()
+        scheduler = self._scheduler
+        pools = scheduler.cache.pools
+        total = sum(pool.num_blocks - 1 for pool in pools)
+        free = sum(pool.num_free for pool in pools)
+        uptime = time.monotonic() - self._started
+        return EngineStats(
+            running=scheduler.num_running,
+            waiting=scheduler.num_waiting,
+            waiting_tokens=scheduler.queued_tokens,
+            finished=dict(scheduler.finished),
+            rejected=scheduler.rejected,
+            preemptions=scheduler.preemptions,
+            prompt_tokens=scheduler.prompt_tokens,
+            cached_tokens=scheduler.cached_tokens,
+            computed_tokens=scheduler.computed_tokens,
+            generated_tokens=scheduler.generated_tokens,
+            kv_blocks_total=total,
+            kv_blocks_free=free,
+            kv_blocks_referenced=total - free,
+            kv_blocks_cached=sum(pool.num_cached for pool in pools),
+            steps=self._steps,
+            step_seconds=self._step_seconds,
+            generated_tokens_per_second=sum(n for _, n in self._rates) / max(min(uptime, RATE_WINDOW), 1e-3),
+            uptime=uptime,
+        )
+
+    def integrity(self) -> list[str]:
+        """What is inconsistent between requests and KV blocks; empty when sound."""
+        return self._scheduler.problems()
+
+
+class Stopping(Protocol):
+    """Whether the loop is to end."""
+
+    def __call__(self) -> bool:
+        """True from then on."""
