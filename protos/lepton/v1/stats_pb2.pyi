@@ -49,7 +49,7 @@ class Stats(_message.Message):
     PREFIX_HIT_TOKENS_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     GENERATED_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
-    MEAN_REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    MEAN_SERVICE_TIME_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
@@ -110,8 +110,8 @@ class Stats(_message.Message):
         """time - start_time."""
 
     @_builtins.property
-    def mean_request_time(self) -> _duration_pb2.Duration:
-        """Mean time from arrival to end of the requests that finished lately. Unset: none has."""
+    def mean_service_time(self) -> _duration_pb2.Duration:
+        """Mean service time, from the first step to the end, of the requests that finished lately. Unset: none has."""
 
     def __init__(
         self,
@@ -141,12 +141,12 @@ class Stats(_message.Message):
         prefix_hit_tokens: _builtins.int = ...,
         prompt_tokens_per_second: _builtins.float = ...,
         generated_tokens_per_second: _builtins.float = ...,
-        mean_request_time: _duration_pb2.Duration | None = ...,
+        mean_service_time: _duration_pb2.Duration | None = ...,
         steps: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_request_time", b"mean_request_time", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_service_time", b"mean_service_time", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "draining", b"draining", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_request_time", b"mean_request_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "draining", b"draining", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_service_time", b"mean_service_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

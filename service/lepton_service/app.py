@@ -1,0 +1,135 @@
+"""A front end from start to end: answers health at once, loads the model, serves, drains."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from lepton_engine.errors import EngineDeadError, LeptonError
+
+from lepton_service.drain import drain
+from lepton_service.engine_api import Engine
+from lepton_service.errors import EngineUnavailableError
+from lepton_service.options import ServerOptions
+from lepton_service.server import Listener, control_listener, inference_listener
+from lepton_service.state import Phase, ServerState
+
+WATCH_SECONDS = 1.0
+EXIT_OK, EXIT_FAILED, EXIT_CUT_SHORT = 0, 1, 143
+
+_log = logging.getLogger("lepton.serve")
+
+MakeEngine = Callable[[], Awaitable[Engine]]
+
+
+@dataclass
+class Stop:
+    """Asks a running server to end. `now` cuts its drain short."""
+
+    begin: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def signal(self) -> None:
+        """What SIGTERM and SIGINT do: the first begins the drain, the second ends at once."""
+        if self.begin.is_set():
+            self.now.set()
+        self.begin.set()
+
+
+class FrontEnd:
+    """One process that serves one engine.
+
+    Args:
+        make_engine: creates the engine (importing what it needs) without loading the model.
+    """
+
+    def __init__(self, options: ServerOptions, model_name: str, make_engine: MakeEngine) -> None:
+        self.options = options
+        self.state = ServerState(
+            model_name, max_stream_seconds=options.max_stream_seconds, max_request_bytes=options.max_request_bytes
+        )
+        self.stop = Stop()
+        self.failure: Exception | None = None
+        self._make_engine = make_engine
+        self.inference: Listener | None = None
+        self.control: Listener | None = None
+
+    async def start(self) -> None:
+        """Listens on both ports and answers health; loads nothing yet.
+
+        Raises:
+            PortInUseError, TLSError.
+        """
+        self.inference = inference_listener(self.state, self.options, self._on_error)
+        self.control = control_listener(self.state, self.options, self._on_error)
+        await self.inference.start()
+        await self.control.start()
+        security = "plaintext" if self.options.tls is None else "TLS" if self.options.tls.client_ca is None else "mTLS"
+        _log.info("inference on %s:%d (%s)", self.options.host, self.inference.port, security)
+        _log.info("control on %s:%d (plaintext)", self.options.control_host, self.control.port)
+
+    async def run(self) -> int:
+        """Loads the model and serves until asked to stop.
+
+        Returns:
+            The exit status: 0 after a clean drain, 143 after one that was cut short, 1 when the engine failed.
+        """
+        assert self.inference is not None, "start() comes first"
+        assert self.control is not None
+        life = asyncio.create_task(self._live())
+        stopped = asyncio.create_task(self.stop.begin.wait())
+        await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (life, stopped):
+            task.cancel()
+        await asyncio.wait({life, stopped})
+        if self.failure is not None:
+            _log.error("%s: %s", type(self.failure).__name__, self.failure)
+            self.state.mark_failed()
+            await self.inference.cancel()
+            await self.control.cancel()
+            if self.state.engine is not None:
+                await self.state.engine.shutdown()
+            return EXIT_FAILED
+        clean = await drain(self.state, self.inference, self.control, self.options, self.stop.now)
+        return EXIT_OK if clean else EXIT_CUT_SHORT
+
+    async def _live(self) -> None:
+        """Loads the engine, then watches it; ends with `failure` set when it cannot go on."""
+        try:
+            engine = await self._make_engine()
+            self.state.engine = engine
+            await engine.start()
+            self.state.mark_ready(engine)
+            _log.info("model %s is ready", self.state.model_name)
+            while self.state.phase is Phase.READY:
+                await asyncio.sleep(WATCH_SECONDS)
+                await engine.stats()
+            self.failure = self.failure or EngineUnavailableError("the engine has ended")
+        except LeptonError as error:
+            self.failure = error
+        except Exception as error:
+            _log.exception("the engine failed")
+            self.failure = error
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, EngineDeadError) and self.state.phase is Phase.READY:
+            self.failure = error
+            self.state.mark_failed()
+
+
+async def serve(options: ServerOptions, model_name: str, make_engine: MakeEngine) -> int:
+    """Runs a front end until SIGTERM or SIGINT; the second signal ends it at once.
+
+    Returns:
+        The exit status; see `FrontEnd.run`.
+
+    Raises:
+        PortInUseError, TLSError: before anything is loaded.
+    """
+    front = FrontEnd(options, model_name, make_engine)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, front.stop.signal)
+    await front.start()
+    return await front.run()

@@ -1,0 +1,105 @@
+"""Errors to gRPC status with google.rpc details, as lepton/v1/errors.proto describes them."""
+
+import logging
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from lepton.v1.errors_pb2 import ErrorReason
+from lepton_engine.errors import (
+    DeadlineExceededError,
+    EngineDeadError,
+    InvalidRequestError,
+    QueueFullError,
+    RequestFailedError,
+    UnsupportedError,
+)
+
+from lepton_service import errors
+from lepton_service.converters.durations import to_duration
+from lepton_service.converters.fields import proto_path
+
+DOMAIN = "lepton.dev"
+PREFIX = "ERROR_REASON_"
+RETRY_WHEN_UNKNOWN_SECONDS = 1.0
+
+_CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
+    ErrorReason.ERROR_REASON_INVALID_FIELD: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorReason.ERROR_REASON_UNSUPPORTED_FIELD: grpc.StatusCode.UNIMPLEMENTED,
+    ErrorReason.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorReason.ERROR_REASON_CHAT_TEMPLATE_FAILED: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorReason.ERROR_REASON_NO_CHAT_TEMPLATE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorReason.ERROR_REASON_MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorReason.ERROR_REASON_ADAPTER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorReason.ERROR_REASON_REQUEST_ID_IN_USE: grpc.StatusCode.ALREADY_EXISTS,
+    ErrorReason.ERROR_REASON_QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ErrorReason.ERROR_REASON_MODEL_LOADING: grpc.StatusCode.UNAVAILABLE,
+    ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    ErrorReason.ERROR_REASON_REQUEST_FAILED: grpc.StatusCode.INTERNAL,
+    ErrorReason.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+_log = logging.getLogger(__name__)
+
+
+def code_of(status: Status) -> grpc.StatusCode:
+    """The grpc code of a status message."""
+    return next(code for code in grpc.StatusCode if code.value[0] == status.code)
+
+
+def to_status(error: Exception) -> Status:
+    """The status of an error. One that is not deliberate becomes INTERNAL without its text, which may hold a prompt."""
+    if isinstance(error, errors.ServiceError):
+        return _service_status(error)
+    if isinstance(error, UnsupportedError):
+        field = proto_path(error.field)
+        return _service_status(errors.UnsupportedFieldError(field, error.reason))
+    if isinstance(error, InvalidRequestError):
+        return _service_status(errors.InvalidFieldError(proto_path(error.field), error.reason))
+    if isinstance(error, QueueFullError):
+        delay = RETRY_WHEN_UNKNOWN_SECONDS if error.retry_after is None else error.retry_after
+        return _status(ErrorReason.ERROR_REASON_QUEUE_FULL, str(error), _retry(delay))
+    if isinstance(error, DeadlineExceededError):
+        return _status(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, str(error))
+    if isinstance(error, EngineDeadError):
+        return _status(ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE, str(error), _retry(5.0))
+    if isinstance(error, RequestFailedError):
+        return _status(ErrorReason.ERROR_REASON_REQUEST_FAILED, str(error))
+    return _status(ErrorReason.ERROR_REASON_INTERNAL, f"internal error ({type(error).__name__}); see the server's log")
+
+
+def _service_status(error: errors.ServiceError) -> Status:
+    details: list[Message] = []
+    metadata: dict[str, str] = {}
+    if isinstance(error, errors.InvalidFieldError):
+        violation = BadRequest.FieldViolation(field=error.field, description=error.description)
+        details.append(BadRequest(field_violations=[violation]))
+        metadata["field"] = error.field
+    if isinstance(error, errors.ResourceNotFoundError):
+        details.append(
+            ResourceInfo(resource_type=error.kind, resource_name=error.name[:256], description=error.message)
+        )
+        metadata[error.kind] = error.name[:256]
+    if isinstance(error, errors.ModelLoadingError | errors.EngineUnavailableError):
+        details.append(_retry(error.retry_after))
+    return _status(error.reason, error.message, *details, metadata=metadata)
+
+
+def _retry(delay: float) -> RetryInfo:
+    return RetryInfo(retry_delay=to_duration(delay))
+
+
+def _status(
+    reason: ErrorReason.ValueType, message: str, *details: Message, metadata: dict[str, str] | None = None
+) -> Status:
+    name = ErrorReason.Name(reason).removeprefix(PREFIX)
+    info = ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata or {})
+    status = Status(code=_CODES[reason].value[0], message=message)
+    for detail in (info, *details):
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status

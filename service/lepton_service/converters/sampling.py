@@ -1,0 +1,149 @@
+"""Request options to the engine's SamplingParams. Defaults and ranges are the engine's own."""
+
+from typing import Any
+
+from lepton.v1 import sampling_pb2
+from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
+from lepton_engine.errors import InvalidRequestError
+from lepton_engine.sampling_params import OutputKind, SamplingParams
+
+from lepton_service.converters.durations import seconds
+from lepton_service.converters.fields import proto_path
+from lepton_service.errors import InvalidFieldError, UnsupportedFieldError
+from lepton_service.flow import Coalescing
+
+MAX_PRIORITY = 100
+MAX_DELAY_SECONDS = 10.0
+DEFAULT_DELAY_SECONDS = 0.05
+
+_SAMPLING = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
+_STOP = ("ignore_eos", "max_tokens", "min_tokens")
+_OUTPUT = ("logprobs", "prompt_logprobs", "skip_special_tokens")
+
+
+def sampling_params(request: GenerateRequest | CompleteRequest, kind: OutputKind, vocabulary: int) -> SamplingParams:
+    """The engine's parameters of a request.
+
+    Args:
+        vocabulary: token ids are below it.
+
+    Raises:
+        InvalidFieldError: a value that is not allowed; UnsupportedFieldError: a constraint.
+    """
+    refuse_constraint(request)
+    values: dict[str, Any] = {"max_tokens": None, "output_kind": kind}
+    sampling, stop, output = request.sampling, request.stop, request.output
+    values.update({field.name: value for field, value in sampling.ListFields() if field.name in _SAMPLING})
+    values.update({field.name: value for field, value in stop.ListFields() if field.name in _STOP})
+    values.update({field.name: value for field, value in output.ListFields() if field.name in _OUTPUT})
+    if sampling.logit_bias:
+        values["logit_bias"] = dict(sampling.logit_bias)
+    if sampling.allowed_token_ids:
+        values["allowed_token_ids"] = tuple(sampling.allowed_token_ids)
+    if sampling.bad_words:
+        values["bad_words"] = tuple(sampling.bad_words)
+    if stop.strings:
+        values["stop"] = tuple(stop.strings)
+    if stop.token_ids:
+        values["stop_token_ids"] = tuple(stop.token_ids)
+    if stop.HasField("include_in_output"):
+        values["include_stop_str_in_output"] = stop.include_in_output
+    if output.HasField("return_text"):
+        values["detokenize"] = output.return_text
+    _check_token_ids(request, vocabulary)
+    try:
+        return SamplingParams(**values)
+    except InvalidRequestError as error:
+        raise InvalidFieldError(proto_path(error.field), error.reason) from error
+
+
+def _check_token_ids(request: GenerateRequest | CompleteRequest, vocabulary: int) -> None:
+    lists = (
+        ("sampling.allowed_token_ids", request.sampling.allowed_token_ids),
+        ("stop.token_ids", request.stop.token_ids),
+    )
+    allowed = f"is outside the model's vocabulary, allowed is 0 to {vocabulary - 1}"
+    for path, ids in lists:
+        for index, token in enumerate(ids):
+            if token >= vocabulary:
+                raise InvalidFieldError(f"{path}[{index}]", f"{token} {allowed}")
+    for token in request.sampling.logit_bias:
+        if token >= vocabulary:
+            raise InvalidFieldError(f"sampling.logit_bias[{token}]", f"{token} {allowed}")
+
+
+def refuse_constraint(request: GenerateRequest | CompleteRequest) -> None:
+    """Refuses every constraint by name.
+
+    Raises:
+        UnsupportedFieldError: a constraint is set. InvalidFieldError: one is set without a kind.
+    """
+    if not request.HasField("constraint"):
+        return
+    kind = request.constraint.WhichOneof("kind")
+    if kind is None:
+        allowed = "one of json_schema, regex, grammar and choices is required"
+        raise InvalidFieldError("constraint", f"has no kind: {allowed}")
+    raise UnsupportedFieldError(f"constraint.{kind}", "structured output is not built yet: leave the constraint out")
+
+
+def priority(request: GenerateRequest | CompleteRequest) -> int:
+    """The request's priority.
+
+    Raises:
+        InvalidFieldError: it is out of range.
+    """
+    if not -MAX_PRIORITY <= request.priority <= MAX_PRIORITY:
+        raise InvalidFieldError(
+            "priority", f"{request.priority} is out of range, allowed is -{MAX_PRIORITY} to {MAX_PRIORITY}"
+        )
+    return request.priority
+
+
+def time_limit(request: GenerateRequest | CompleteRequest, longest: float | None) -> float | None:
+    """Seconds after which the output ends, bounded by what the server allows; None for no limit.
+
+    Raises:
+        InvalidFieldError: it is not above zero.
+    """
+    if not request.HasField("time_limit"):
+        return longest
+    limit = seconds(request.time_limit)
+    if limit <= 0:
+        raise InvalidFieldError("time_limit", f"{limit:g} s is not above 0")
+    return limit if longest is None else min(limit, longest)
+
+
+def coalescing(options: sampling_pb2.OutputOptions, streamed: bool = True) -> Coalescing | None:
+    """How the stream's tokens are put together; None for every token at once.
+
+    Raises:
+        InvalidFieldError: a value out of range, or any for an answer that is not streamed.
+    """
+    if not options.HasField("coalescing"):
+        return None
+    if not streamed:
+        raise InvalidFieldError("output.coalescing", "is set, but only streams can be coalesced")
+    given = options.coalescing
+    tokens = given.max_tokens if given.HasField("max_tokens") else 1
+    if tokens < 1:
+        raise InvalidFieldError("output.coalescing.max_tokens", f"{tokens} is out of range, allowed is at least 1")
+    delay = DEFAULT_DELAY_SECONDS
+    if given.HasField("max_delay"):
+        delay = seconds(given.max_delay)
+        if not 0 < delay <= MAX_DELAY_SECONDS:
+            allowed = f"allowed is above 0 s, at most {MAX_DELAY_SECONDS:g} s"
+            raise InvalidFieldError("output.coalescing.max_delay", f"{delay:g} s is out of range, {allowed}")
+    if tokens == 1:
+        return None
+    return Coalescing(max_tokens=tokens, max_delay=delay)

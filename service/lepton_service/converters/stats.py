@@ -1,0 +1,50 @@
+"""The engine's figures to the contract's Stats."""
+
+from lepton.v1.stats_pb2 import Stats
+from lepton_engine.messages import EngineStats
+
+from lepton_service.converters.durations import to_duration, to_timestamp
+
+
+def stats(
+    figures: EngineStats | None, *, model: str, now: float, started: float, loading: bool, draining: bool
+) -> Stats:
+    """The figures of one moment.
+
+    Args:
+        figures: None while the model loads.
+        now, started: seconds since the epoch.
+    """
+    message = Stats(
+        model=model,
+        time=to_timestamp(now),
+        start_time=to_timestamp(started),
+        uptime=to_duration(now - started),
+        loading=loading,
+        draining=draining,
+    )
+    if figures is None:
+        return message
+    message.running = figures.num_running
+    message.waiting = figures.num_waiting
+    message.max_running = figures.max_num_seqs
+    message.rejected = figures.num_rejected
+    message.finished = figures.num_finished
+    message.aborted = figures.num_aborted
+    message.failed = figures.num_failed
+    message.preemptions = figures.num_preemptions
+    message.kv_blocks_total = figures.kv_blocks_total
+    message.kv_blocks_free = figures.kv_blocks_free
+    message.kv_blocks_referenced = figures.kv_blocks_referenced
+    message.kv_blocks_cached = figures.kv_blocks_cached
+    message.kv_block_size = figures.block_size
+    message.prompt_tokens = figures.prompt_tokens
+    message.generated_tokens = figures.generated_tokens
+    message.prefix_query_tokens = figures.prefix_query_tokens
+    message.prefix_hit_tokens = figures.prefix_hit_tokens
+    message.prompt_tokens_per_second = figures.prompt_tokens_per_second
+    message.generated_tokens_per_second = figures.generated_tokens_per_second
+    if figures.mean_request_seconds is not None:
+        message.mean_service_time.CopyFrom(to_duration(figures.mean_request_seconds))
+    message.steps = figures.num_steps
+    return message

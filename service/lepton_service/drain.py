@@ -1,0 +1,49 @@
+"""The end of a server in the order that cuts no stream which fits the drain time.
+
+1. The named services turn NOT_SERVING, the overall one stays SERVING; new calls are still taken for the propagation
+   time, while clients and endpoints learn (refusing first would give errors where GOAWAY alone gives none).
+2. The inference server ends its own streams and sends GOAWAY; running calls go on until they end, or to the timeout.
+3. The control server ends: until then it has told the operator that this server drains.
+4. The engine ends.
+"""
+
+import asyncio
+import logging
+
+from lepton_service.options import ServerOptions
+from lepton_service.server import Listener
+from lepton_service.state import ServerState
+from lepton_service.waiting import any_set
+
+_log = logging.getLogger("lepton.drain")
+
+
+async def drain(
+    state: ServerState, inference: Listener, control: Listener, options: ServerOptions, now: asyncio.Event
+) -> bool:
+    """Drains both servers and ends the engine.
+
+    Args:
+        now: cuts the drain short when it is set: what still runs is cancelled.
+
+    Returns:
+        Whether every call ended by itself.
+    """
+    state.mark_draining()
+    _log.info("draining: new calls are taken for another %g s", options.drain_propagation)
+    await any_set(now, within=options.drain_propagation)
+    clean = False
+    if not now.is_set():
+        _log.info("draining: waiting %g s at most for %d calls", options.drain_timeout, inference.tracker.count)
+        stopping = asyncio.ensure_future(inference.stop(options.drain_timeout))
+        cut = asyncio.ensure_future(now.wait())
+        await asyncio.wait({stopping, cut}, return_when=asyncio.FIRST_COMPLETED)
+        cut.cancel()
+        clean = stopping.done() and stopping.result()
+    if not clean:
+        _log.warning("draining: cut short, %d calls are cancelled", inference.tracker.count)
+        await inference.cancel()
+    await control.cancel()
+    if state.engine is not None:
+        await state.engine.shutdown()
+    return clean

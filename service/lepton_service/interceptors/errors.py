@@ -1,0 +1,52 @@
+"""Exceptions to gRPC status with details."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from lepton_engine.errors import LeptonError
+
+from lepton_service.converters.errors import code_of, to_status
+from lepton_service.errors import ServiceError
+from lepton_service.interceptors.wrapping import Behaviour, wrap
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+_log = logging.getLogger("lepton.errors")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Ends a call that raises with the status of its error. Cancellation passes through untouched.
+
+    Args:
+        on_error: told of every error, so that the server notices an engine that has ended.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
+        self._on_error = on_error
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the method's handler."""
+        handler = await continuation(handler_call_details)
+        return handler and wrap(handler, self._around)
+
+    def _around(self, behaviour: Behaviour) -> Behaviour:
+        async def guarded(request: Any, context: Any) -> Any:
+            try:
+                return await behaviour(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                self._on_error(error)
+                if not isinstance(error, ServiceError | LeptonError):
+                    _log.exception("a handler failed")
+                status = to_status(error)
+                trailers = ((DETAILS_KEY, status.SerializeToString()),)
+                await context.abort(code_of(status), status.message, trailers)
+
+        return guarded

@@ -1,0 +1,63 @@
+"""Settings of the gRPC server and what they become as channel arguments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+INFERENCE_PORT = 50051
+CONTROL_PORT = 50052
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class TLSFiles:
+    """PEM files of the inference port.
+
+    Attributes:
+        certificate, key: the server's own. client_ca: when given, clients must show a certificate signed by it.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where the server listens and within which limits. Times in seconds.
+
+    Attributes:
+        port, control_port: 0 takes a free one.
+        tls: None serves plaintext. The control port is always plaintext.
+        drain_propagation: how long new calls are still taken after SIGTERM, while clients and endpoints learn.
+        drain_timeout: how long running calls may take after that.
+        max_stream_seconds: a stream ends with FINISH_REASON_TIME_LIMIT after this long; None for no bound.
+        min_ping_interval: the shortest interval at which clients may send keepalive pings.
+        keepalive_time, keepalive_timeout: a connection is pinged after this long without data, and is dead
+            when the answer takes longer than the timeout.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = INFERENCE_PORT
+    control_host: str = "127.0.0.1"
+    control_port: int = CONTROL_PORT
+    tls: TLSFiles | None = None
+    drain_propagation: float = 5.0
+    drain_timeout: float = 60.0
+    max_stream_seconds: float | None = None
+    max_request_bytes: int = MAX_REQUEST_BYTES
+    min_ping_interval: float = 5.0
+    keepalive_time: float = 30.0
+    keepalive_timeout: float = 20.0
+
+
+def channel_arguments(options: ServerOptions) -> list[tuple[str, int]]:
+    """The arguments of a server. Tests assert each by what it does, since Core ignores names that it does not know."""
+    return [
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+        ("grpc.max_receive_message_length", options.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(options.min_ping_interval * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", round(options.keepalive_time * 1000)),
+        ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout * 1000)),
+    ]

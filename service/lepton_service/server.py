@@ -1,0 +1,130 @@
+"""The two gRPC servers of a front end: inference and control."""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
+
+from lepton_service.calls import CallTracker
+from lepton_service.health import SERVICES, STATS
+from lepton_service.interceptors.access_log import AccessLogInterceptor
+from lepton_service.interceptors.errors import ErrorInterceptor
+from lepton_service.interceptors.tracking import TrackingInterceptor
+from lepton_service.options import ServerOptions, channel_arguments
+from lepton_service.servicers.generation import GenerationServicer
+from lepton_service.servicers.health import HealthServicer
+from lepton_service.servicers.model import ModelServicer
+from lepton_service.servicers.reflection import ALPHA, V1, ReflectionServicer, register_v1
+from lepton_service.servicers.stats import StatsServicer
+from lepton_service.servicers.tokenization import TokenizationServicer
+from lepton_service.state import ServerState
+from lepton_service.tls import server_credentials
+
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class PortInUseError(Exception):
+    """An address that cannot be listened on."""
+
+
+class Listener:
+    """One gRPC server on one address.
+
+    Attributes:
+        port: where it listens, known once `bind` has returned.
+        tracker: the calls in flight.
+        closing: set when the server is to end its own streams (watches, reflection).
+    """
+
+    def __init__(self, state: ServerState, options: ServerOptions, on_error: Callable[[Exception], None]) -> None:
+        self.port = 0
+        self.tracker = CallTracker()
+        self.closing = asyncio.Event()
+        self.state = state
+        self.server = grpc.aio.server(
+            interceptors=[AccessLogInterceptor(), TrackingInterceptor(self.tracker), ErrorInterceptor(on_error)],
+            options=channel_arguments(options),
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(state.health, self.closing), self.server)
+        stats_pb2_grpc.add_StatsServiceServicer_to_server(StatsServicer(state, self.closing), self.server)
+
+    def reflect(self, services: tuple[str, ...]) -> None:
+        """Serves reflection of these services, of health and of reflection itself."""
+        register_v1()
+        listed = (*services, HEALTH, ALPHA, V1)
+        self.server.add_generic_rpc_handlers(ReflectionServicer(listed, self.closing).handlers())
+
+    def bind(self, host: str, port: int, credentials: grpc.ServerCredentials | None) -> None:
+        """Listens on an address.
+
+        Raises:
+            PortInUseError: it is taken, or is no address of this machine.
+        """
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            if credentials is None:
+                self.port = self.server.add_insecure_port(address)
+            else:
+                self.port = self.server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise PortInUseError(
+                f"cannot listen on {address}: the port is in use or the address is not ours"
+            ) from error
+        if self.port == 0:
+            raise PortInUseError(f"cannot listen on {address}: the port is in use or the address is not ours")
+
+    async def start(self) -> None:
+        """Begins to take calls."""
+        await self.server.start()
+
+    async def stop(self, grace: float) -> bool:
+        """Ends the server's own streams, sends GOAWAY, and waits `grace` seconds at most for the other calls.
+
+        Returns:
+            Whether they all ended by themselves; those that did not are cancelled.
+        """
+        self.closing.set()
+        stopping = asyncio.ensure_future(self.server.stop(grace))
+        try:
+            async with asyncio.timeout(grace):
+                await self.tracker.idle()
+            clean = True
+        except TimeoutError:
+            clean = False
+        await stopping
+        return clean
+
+    async def cancel(self) -> None:
+        """Cancels all calls and ends, also while `stop` waits."""
+        self.closing.set()
+        await self.server.stop(None)
+
+
+def inference_listener(state: ServerState, options: ServerOptions, on_error: Callable[[Exception], None]) -> Listener:
+    """The server that clients call, bound but not started.
+
+    Raises:
+        PortInUseError, TLSError.
+    """
+    credentials = None if options.tls is None else server_credentials(options.tls)
+    listener = Listener(state, options, on_error)
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(state), listener.server)
+    tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(TokenizationServicer(state), listener.server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(state), listener.server)
+    listener.reflect(SERVICES)
+    listener.bind(options.host, options.port, credentials)
+    return listener
+
+
+def control_listener(state: ServerState, options: ServerOptions, on_error: Callable[[Exception], None]) -> Listener:
+    """The plaintext server that kubelet and the operator call, bound but not started.
+
+    Raises:
+        PortInUseError.
+    """
+    listener = Listener(state, options, on_error)
+    listener.reflect((STATS,))
+    listener.bind(options.control_host, options.control_port, None)
+    return listener

@@ -1,0 +1,203 @@
+"""GenerationService: streams and whole answers."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from lepton.v1 import generation_pb2_grpc
+from lepton.v1.generation_pb2 import CompleteRequest, CompleteResponse, GenerateRequest, GenerateResponse
+from lepton_engine.errors import InvalidRequestError
+from lepton_engine.outputs import CompletionOutput, RequestOutput
+from lepton_engine.sampling_params import OutputKind, SamplingParams
+
+from lepton_service import prompts
+from lepton_service.calls import current_call
+from lepton_service.converters import outputs as events
+from lepton_service.converters import sampling
+from lepton_service.converters.fields import proto_path
+from lepton_service.errors import ContextLengthError, InvalidFieldError, ResourceNotFoundError
+from lepton_service.flow import Coalescing, Mailbox
+from lepton_service.state import ServerState
+
+REQUEST_ID_KEY = "x-request-id"
+TENANT_KEY = "x-lepton-tenant"
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+AnyRequest = GenerateRequest | CompleteRequest
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True)
+class Admissible:
+    """A request that has passed every check of the front end."""
+
+    request_id: str
+    tenant: str
+    kind: str
+    prompt: list[int]
+    params: SamplingParams
+    priority: int
+    time_limit: float | None
+    token_ids: bool
+    coalescing: Coalescing | None
+
+
+class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
+    """Runs requests on the engine of a server."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+
+    async def Generate(  # type: ignore[override]
+        self, request: GenerateRequest, context: Context
+    ) -> None:
+        """Streams what is generated."""
+        work = await self._check(request, context, OutputKind.DELTA)
+        with self._state.in_flight(work.request_id):
+            outputs = self._submit(request, work, context)
+            async with aclosing(outputs):  # type: ignore[type-var]
+                first = await self._admitted(outputs, work)
+                await context.send_initial_metadata(((REQUEST_ID_KEY, work.request_id),))
+                mailbox = Mailbox(work.coalescing)
+                mailbox.put(first)
+                pump = asyncio.create_task(mailbox.fill(outputs))
+                try:
+                    await self._stream(request, work, mailbox, context)
+                finally:
+                    pump.cancel()
+                    await asyncio.wait({pump})
+
+    async def Complete(self, request: CompleteRequest, context: Context) -> CompleteResponse:
+        """Answers once, at the end."""
+        work = await self._check(request, context, OutputKind.FINAL_ONLY)
+        with self._state.in_flight(work.request_id):
+            outputs = self._submit(request, work, context)
+            async with aclosing(outputs):  # type: ignore[type-var]
+                last = await self._admitted(outputs, work)
+                await context.send_initial_metadata(((REQUEST_ID_KEY, work.request_id),))
+                async for output in outputs:
+                    last = output
+        return self._response(request, work, last)
+
+    async def _check(self, request: AnyRequest, context: Context, output: OutputKind) -> Admissible:
+        """Everything that can be refused before the engine sees the request, and the request's tokens."""
+        state = self._state
+        state.check_model(request.model)
+        engine = state.ready_engine()
+        info = engine.model_info
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        request_id = _request_id(request.request_id, metadata.get(REQUEST_ID_KEY, ""))
+        call = current_call.get()
+        if call is not None:
+            call.request_id = request_id
+        if request.adapter:
+            raise ResourceNotFoundError("adapter", request.adapter, f"adapter {request.adapter!r} is not loaded")
+        params = sampling.sampling_params(request, output, info.vocab_size)
+        coalescing = sampling.coalescing(request.output, streamed=output is OutputKind.DELTA)
+        priority = sampling.priority(request)
+        limit = sampling.time_limit(request, state.max_stream_seconds)
+        given = request.WhichOneof("prompt")
+        special = request.add_special_tokens if request.HasField("add_special_tokens") else None
+        prompt = await prompts.prompt_ids(request, given, special, engine.tokenizer)
+        kind: str = given or "prompt"
+        prompts.check_prompt(prompt, kind, info.vocab_size, info.max_model_len - 1)
+        if len(prompt) + params.min_tokens > info.max_model_len:
+            room = info.max_model_len - len(prompt)
+            raise ContextLengthError(
+                "stop.min_tokens", f"{params.min_tokens} exceeds the {room} tokens that the context has room for"
+            )
+        if call is not None:
+            call.prompt_tokens = len(prompt)
+        return Admissible(
+            request_id=request_id,
+            tenant=metadata.get(TENANT_KEY, ""),
+            kind=kind,
+            prompt=prompt,
+            params=params,
+            priority=priority,
+            time_limit=limit,
+            token_ids=events.wants_token_ids(request.output),
+            coalescing=coalescing,
+        )
+
+    def _submit(self, request: AnyRequest, work: Admissible, context: Context) -> AsyncIterator[RequestOutput]:
+        remaining = context.time_remaining()
+        return self._state.ready_engine().generate(
+            work.prompt,
+            work.params,
+            request_id=work.request_id,
+            priority=work.priority,
+            tenant=work.tenant,
+            adapter=request.adapter,
+            deadline=None if remaining is None else time.monotonic() + remaining,
+            time_limit=work.time_limit,
+        )
+
+    async def _admitted(self, outputs: AsyncIterator[RequestOutput], work: Admissible) -> RequestOutput:
+        """The engine's first output, which says that it has admitted the request."""
+        try:
+            return await anext(outputs)
+        except InvalidRequestError as error:
+            path = "token_ids.ids" if work.kind == "token_ids" else work.kind
+            raise InvalidFieldError(proto_path(error.field, path), error.reason) from error
+
+    async def _stream(self, request: GenerateRequest, work: Admissible, mailbox: Mailbox, context: Context) -> None:
+        alternatives = work.params.logprobs
+        generated = dict.fromkeys(range(work.params.n), 0)
+        begun = False
+        call = current_call.get()
+        while news := await mailbox.take():
+            output = mailbox.latest
+            assert output is not None  # take() has returned something
+            if not begun:
+                begun = True
+                for event in self._beginning(request, work, output):
+                    await context.write(event)
+            for part in news:
+                generated[part.index] += len(part.token_ids)
+                if call is not None:
+                    call.generated_tokens = sum(generated.values())
+                delta = events.delta(part, work.token_ids, alternatives)
+                if delta is not None:
+                    await context.write(GenerateResponse(delta=delta))
+                if part.finished:
+                    end = events.finished(part, output, generated[part.index])
+                    await context.write(GenerateResponse(finished=end))
+
+    def _beginning(self, request: GenerateRequest, work: Admissible, output: RequestOutput) -> list[GenerateResponse]:
+        started = events.started(output, work.request_id, self._state.model_name, request.output)
+        scored = events.prompt_logprobs(output, work.params.prompt_logprobs)
+        return [GenerateResponse(started=started), *(GenerateResponse(prompt_logprobs=part) for part in scored)]
+
+    def _response(self, request: CompleteRequest, work: Admissible, output: RequestOutput) -> CompleteResponse:
+        generated = sum(len(part.token_ids) for part in output.outputs)
+        call = current_call.get()
+        if call is not None:
+            call.generated_tokens = generated
+        ordered: list[CompletionOutput] = sorted(output.outputs, key=lambda part: part.index)
+        response = CompleteResponse(
+            started=events.started(output, work.request_id, self._state.model_name, request.output),
+            choices=[events.choice(part, output, work.token_ids, work.params.logprobs) for part in ordered],
+            usage=events.usage(output, generated),
+        )
+        whole = len(output.prompt_token_ids)
+        for scored in events.prompt_logprobs(output, work.params.prompt_logprobs, per_message=max(1, whole)):
+            response.prompt_logprobs.CopyFrom(scored)
+        return response
+
+
+def _request_id(field: str, metadata: str) -> str:
+    """The id that a request runs under: its field, else its metadata, else a new one."""
+    given = field or metadata
+    if not given:
+        return uuid.uuid4().hex
+    if not _REQUEST_ID.fullmatch(given):
+        raise InvalidFieldError("request_id", f"{given[:200]!r} is not 1 to 128 printable ASCII characters")
+    return given

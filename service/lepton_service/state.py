@@ -1,0 +1,108 @@
+"""What all servicers share: the engine, how far it has come, and which requests are in flight."""
+
+import enum
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lepton.v1.model_pb2 import ModelState
+
+from lepton_service.engine_api import Engine
+from lepton_service.errors import (
+    EngineUnavailableError,
+    ModelLoadingError,
+    RequestIdInUseError,
+    ResourceNotFoundError,
+)
+from lepton_service.health import NOT_SERVING, SERVING, HealthBoard
+
+
+class Phase(enum.Enum):
+    """How far the engine has come."""
+
+    LOADING = enum.auto()
+    READY = enum.auto()
+    FAILED = enum.auto()
+
+
+class ServerState:
+    """The state of one front end.
+
+    Attributes:
+        model_name: the name that requests use.
+        engine: None until it is created.
+        draining: whether the server ends once its streams have.
+        started: seconds since the epoch.
+        health: the board that the health service reads.
+        max_stream_seconds: bound of a stream; None for no bound.
+    """
+
+    def __init__(self, model_name: str, *, max_stream_seconds: float | None, max_request_bytes: int) -> None:
+        self.model_name = model_name
+        self.max_stream_seconds = max_stream_seconds
+        self.max_request_bytes = max_request_bytes
+        self.engine: Engine | None = None
+        self.phase = Phase.LOADING
+        self.draining = False
+        self.started = time.time()
+        self.health = HealthBoard()
+        self._request_ids: set[str] = set()
+
+    def mark_ready(self, engine: Engine) -> None:
+        """The model is loaded: the named services turn SERVING, unless a drain has begun."""
+        self.engine = engine
+        self.phase = Phase.READY
+        if not self.draining:
+            self.health.set_named(SERVING)
+
+    def mark_draining(self) -> None:
+        """The server is to end: the named services turn NOT_SERVING, calls are still taken."""
+        self.draining = True
+        self.health.set_named(NOT_SERVING)
+
+    def mark_failed(self) -> None:
+        """The engine has ended: the named services turn NOT_SERVING, requests are refused."""
+        self.phase = Phase.FAILED
+        self.health.set_named(NOT_SERVING)
+
+    @property
+    def model_state(self) -> ModelState.ValueType:
+        """The phase in the contract's words."""
+        if self.phase is Phase.FAILED:
+            return ModelState.MODEL_STATE_FAILED
+        if self.draining:
+            return ModelState.MODEL_STATE_DRAINING
+        return ModelState.MODEL_STATE_READY if self.phase is Phase.READY else ModelState.MODEL_STATE_LOADING
+
+    def ready_engine(self) -> Engine:
+        """The engine, if it takes requests.
+
+        Raises:
+            ModelLoadingError, EngineUnavailableError.
+        """
+        if self.phase is Phase.FAILED:
+            raise EngineUnavailableError("the engine has ended")
+        if self.phase is Phase.LOADING or self.engine is None:
+            raise ModelLoadingError(f"model {self.model_name!r} is still loading")
+        return self.engine
+
+    def check_model(self, name: str) -> None:
+        """Raises ResourceNotFoundError unless `name` is this server's model, or empty."""
+        if name and name != self.model_name:
+            message = f"model {name!r} is not served here, this server has {self.model_name!r}"
+            raise ResourceNotFoundError("model", name, message)
+
+    @contextmanager
+    def in_flight(self, request_id: str) -> Iterator[None]:
+        """Holds a request's id for as long as it runs.
+
+        Raises:
+            RequestIdInUseError: another request holds it.
+        """
+        if request_id in self._request_ids:
+            raise RequestIdInUseError(f"request_id: a request {request_id!r} is in flight")
+        self._request_ids.add(request_id)
+        try:
+            yield
+        finally:
+            self._request_ids.discard(request_id)
