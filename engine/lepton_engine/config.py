@@ -71,7 +71,7 @@ class SchedulerSettings:
         max_prefill_chunk: tokens of one sequence in one step, so that one long prompt leaves room for others;
             None allows the whole step.
         max_queued_requests, max_queued_tokens: bounds of the queue; None is unbounded.
-        overlap: schedule step N + 1 while step N runs on the device.
+        overlap: schedule step N + 1 while step N runs on the device; None does so where that gains, on CUDA.
     """
 
     max_num_seqs: int = 256
@@ -79,7 +79,7 @@ class SchedulerSettings:
     max_prefill_chunk: int | None = None
     max_queued_requests: int | None = None
     max_queued_tokens: int | None = None
-    overlap: bool = False
+    overlap: bool | None = None
 
     def __post_init__(self) -> None:
         _at_least("max_num_seqs", self.max_num_seqs, 1)

@@ -1,5 +1,6 @@
 """What a request gives back, under the names that vLLM's users know."""
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,3 +73,32 @@ class RequestOutput:
     seed: int = 0
     prompt_logprobs: list[Logprobs | None] | None = None
     metrics: RequestMetrics | None = None
+
+
+@dataclass
+class ScoreOutput:
+    """How likely a model finds a text.
+
+    Attributes:
+        token_logprobs: natural log-probability of each token given those before it; None for the first.
+        top_logprobs: the tokens and alternatives at each position; None for the first.
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    token_logprobs: list[float | None]
+    top_logprobs: list[Logprobs | None]
+
+    @classmethod
+    def of(cls, output: RequestOutput) -> "ScoreOutput":
+        """From the output of a request that scored its prompt."""
+        ids = output.prompt_token_ids
+        top = output.prompt_logprobs or [None] * len(ids)
+        logprobs = [None if entry is None else entry[token].logprob for token, entry in zip(ids, top, strict=True)]
+        return cls(output.request_id, ids, logprobs, top)
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp of the mean negative log-probability of all tokens but the first; None for a single token."""
+        known = [logprob for logprob in self.token_logprobs if logprob is not None]
+        return math.exp(-sum(known) / len(known)) if known else None

@@ -10,7 +10,7 @@ from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import LeptonError, RequestFailedError
-from lepton_engine.process.messages import (
+from lepton_engine.messages import (
     Abort,
     Admitted,
     Answer,
@@ -49,7 +49,7 @@ class Transport(Protocol):
     def receive(self, timeout: float) -> list[tuple[str, Command]]:
         """All commands that have come, after waiting for the first up to timeout seconds."""
 
-    def send(self, client: str, replies: Replies) -> None:
+    def send_replies(self, client: str, replies: Replies) -> None:
         """Send replies to a client; never blocks on a slow one."""
 
     def lost_clients(self) -> list[str]:
@@ -67,7 +67,7 @@ class EngineCore:
         self._in_flight: tuple[StepPlan, Launched] | None = None
         self._arrivals = 0
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
-        self._rates: deque[tuple[float, int]] = deque()
+        self._rates: deque[tuple[float, int, int]] = deque()
         self._started = time.monotonic()
         self._steps = 0
         self._step_seconds = 0.0
@@ -81,15 +81,10 @@ class EngineCore:
                 self.drop_client(client)
             self.step()
             for client, replies in self.take_replies().items():
-                transport.send(client, replies)
+                transport.send_replies(client, replies)
 
     def _patience(self) -> float:
-        if self._scheduler.num_running or self._in_flight:
-            return 0.0
-        due = self._scheduler.next_due()
-        if self._scheduler.num_waiting and due is None:
-            return 0.0
-        return IDLE_POLL if due is None else min(IDLE_POLL, max(0.0, due - time.monotonic()))
+        return 0.0 if self._scheduler.has_work or self._in_flight else IDLE_POLL
 
     def handle(self, client: str, command: Command) -> None:
         """Carry out a command; errors of a request become its `Failed` event."""
@@ -169,7 +164,9 @@ class EngineCore:
             return
         generated = self._scheduler.generated_tokens
         self._scheduler.settle(plan, result)
-        self._rates.append((time.monotonic(), self._scheduler.generated_tokens - generated))
+        generated = self._scheduler.generated_tokens - generated
+        prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
+        self._rates.append((time.monotonic(), prompt, generated))
         self._trim_rates()
 
     def _fail(self, plan: StepPlan, error: Exception) -> None:
@@ -196,24 +193,33 @@ class EngineCore:
         total = sum(pool.num_blocks - 1 for pool in pools)
         free = sum(pool.num_free for pool in pools)
         uptime = time.monotonic() - self._started
+        window = max(min(uptime, RATE_WINDOW), 1e-3)
+        ended = scheduler.finished
         return EngineStats(
-            running=scheduler.num_running,
-            waiting=scheduler.num_waiting,
+            num_running=scheduler.num_running,
+            num_waiting=scheduler.num_waiting,
             waiting_tokens=scheduler.queued_tokens,
-            finished=dict(scheduler.finished),
-            rejected=scheduler.rejected,
-            preemptions=scheduler.preemptions,
+            max_num_seqs=scheduler.max_running,
+            num_finished=ended.total() - ended["abort"] - ended["error"],
+            num_aborted=ended["abort"],
+            num_failed=ended["error"],
+            num_rejected=scheduler.rejected,
+            num_preemptions=scheduler.preemptions,
             prompt_tokens=scheduler.prompt_tokens,
-            cached_tokens=scheduler.cached_tokens,
+            prefix_query_tokens=scheduler.queried_tokens,
+            prefix_hit_tokens=scheduler.cached_tokens,
             computed_tokens=scheduler.computed_tokens,
             generated_tokens=scheduler.generated_tokens,
             kv_blocks_total=total,
             kv_blocks_free=free,
             kv_blocks_referenced=total - free,
             kv_blocks_cached=sum(pool.num_cached for pool in pools),
-            steps=self._steps,
+            block_size=scheduler.cache.layout.block_size,
+            num_steps=self._steps,
             step_seconds=self._step_seconds,
-            generated_tokens_per_second=sum(n for _, n in self._rates) / max(min(uptime, RATE_WINDOW), 1e-3),
+            prompt_tokens_per_second=sum(prompt for _, prompt, _ in self._rates) / window,
+            generated_tokens_per_second=sum(generated for _, _, generated in self._rates) / window,
+            mean_request_seconds=scheduler.mean_request_seconds,
             uptime=uptime,
         )
 

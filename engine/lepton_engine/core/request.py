@@ -67,6 +67,11 @@ class Request:
         )
 
     @property
+    def masked_stop_ids(self) -> tuple[int, ...]:
+        """The tokens that must not be sampled before min_tokens."""
+        return tuple(self.stop_token_ids) if self.params.min_tokens else ()
+
+    @property
     def forked(self) -> bool:
         """Whether the prompt has been computed and its n sequences exist."""
         return len(self.sequences) == self.params.n

@@ -7,7 +7,7 @@ priority, then arrival; decodes never wait for prefills, and who lacks a block t
 
 import time
 from bisect import insort
-from collections import Counter
+from collections import Counter, deque
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
@@ -28,8 +28,9 @@ from lepton_engine.errors import (
 class Scheduler:
     """Owns the requests and the KV cache's bookkeeping; every change goes through its public methods.
 
-    Its counters are public: `finished` by reason, `prompt_tokens` and `cached_tokens` of admitted prompts,
-    `computed_tokens`, `generated_tokens`, `preemptions`, `rejected`.
+    Its counters are public: `finished` by reason; `prompt_tokens` of admitted prompts, and of these `queried_tokens`
+    that were looked up in the prefix cache and `cached_tokens` that were found; `computed_tokens`,
+    `generated_tokens`, `preemptions`, `rejected`.
     """
 
     def __init__(self, settings: SchedulerSettings, cache: KVCacheManager) -> None:
@@ -48,8 +49,10 @@ class Scheduler:
         self._timers = Timers(self._requests.__contains__)
         self._queued_tokens = 0
         self._events: list[tuple[str, Event]] = []
+        self._durations: deque[float] = deque(maxlen=128)
         self.finished: Counter[str] = Counter()
-        self.prompt_tokens = self.cached_tokens = self.computed_tokens = self.generated_tokens = 0
+        self.prompt_tokens = self.queried_tokens = self.cached_tokens = 0
+        self.computed_tokens = self.generated_tokens = 0
         self.preemptions = self.rejected = 0
 
     # -- what is there ------------------------------------------------------------------------------------------
@@ -68,6 +71,11 @@ class Scheduler:
     def queued_tokens(self) -> int:
         """Prompt tokens of what waits."""
         return self._queued_tokens
+
+    @property
+    def mean_request_seconds(self) -> float | None:
+        """From first scheduling to the end, over the last requests; None before the first."""
+        return sum(self._durations) / len(self._durations) if self._durations else None
 
     @property
     def has_work(self) -> bool:
@@ -246,6 +254,7 @@ class Scheduler:
             request.first_scheduled_time = now
             request.num_cached_tokens = sequence.num_computed
             self.prompt_tokens += sequence.num_prompt
+            self.queried_tokens += sequence.num_prompt if request.reads_prefix_cache else 0
             self.cached_tokens += sequence.num_computed
             self._tell(request, Started(request.key, sequence.num_computed, time.time()))
 
@@ -352,6 +361,8 @@ class Scheduler:
     def _drop(self, request: Request, reason: str) -> None:
         self.finished[reason] += 1
         del self._requests[request.key]
+        if request.first_scheduled_time is not None:
+            self._durations.append(time.monotonic() - request.first_scheduled_time)
 
     def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
         """The one way out of every state: queue, wait, slots and blocks are given back; the state is FINISHED."""

@@ -1,1 +1,1 @@
-"""The engine in a thread or in a process of its own, behind the same messages. The client side imports no torch."""
+"""The engine's loop in a thread or in a process of its own, behind the same messages."""

@@ -47,31 +47,40 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's counters and gauges at one moment; counters count from its start.
 
     Attributes:
-        running, waiting: sequences. waiting_tokens: prompt tokens of the waiting ones.
-        finished: requests by reason ("error" among them). rejected: refused admissions.
-        prompt_tokens, cached_tokens: of admitted prompts, all and those found in the prefix cache.
+        num_running, num_waiting: sequences; at most max_num_seqs run. waiting_tokens: prompt tokens of the waiting.
+        num_finished, num_aborted, num_failed: requests that have ended well, by abort, by error.
+        num_rejected: refused admissions. num_preemptions: sequences that lost their blocks and computed them again.
+        prompt_tokens: of admitted prompts. prefix_query_tokens, prefix_hit_tokens: of those, looked up and found.
         computed_tokens: tokens that went through the model, recomputation included.
         kv_blocks_*: of all groups; referenced ones are held by sequences, cached ones can be hit by a prefix.
-        generated_tokens_per_second: over the last ten seconds. uptime, step_seconds: in seconds.
+        *_tokens_per_second: over the last ten seconds. mean_request_seconds: from first scheduling to the end, over
+            the last requests; None before the first. step_seconds, uptime: in seconds.
     """
 
-    running: int
-    waiting: int
+    num_running: int
+    num_waiting: int
     waiting_tokens: int
-    finished: dict[str, int]
-    rejected: int
-    preemptions: int
+    max_num_seqs: int
+    num_finished: int
+    num_aborted: int
+    num_failed: int
+    num_rejected: int
+    num_preemptions: int
     prompt_tokens: int
-    cached_tokens: int
+    prefix_query_tokens: int
+    prefix_hit_tokens: int
     computed_tokens: int
     generated_tokens: int
     kv_blocks_total: int
     kv_blocks_free: int
     kv_blocks_referenced: int
     kv_blocks_cached: int
-    steps: int
+    block_size: int
+    num_steps: int
     step_seconds: float
+    prompt_tokens_per_second: float
     generated_tokens_per_second: float
+    mean_request_seconds: float | None
     uptime: float
 
 

@@ -1,0 +1,189 @@
+"""From settings to a running core: load the model, measure the memory, size the KV cache."""
+
+import logging
+import time
+from typing import Any
+
+import torch
+
+from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.kv_cache import KVCacheManager
+from lepton_engine.core.kv_layout import KVCacheLayout, group_layers, plan_layout
+from lepton_engine.core.plan import ScheduledSequence, StepPlan
+from lepton_engine.core.request import Request
+from lepton_engine.core.scheduler import Scheduler
+from lepton_engine.errors import InvalidRequestError, OutOfMemoryError
+from lepton_engine.messages import EngineSettings, ModelInfo
+from lepton_engine.models.base import CausalLM
+from lepton_engine.models.loader import load_model
+from lepton_engine.runtime.batch import build_batch
+from lepton_engine.runtime.kv_memory import (
+    allocate_kv_cache,
+    full_cache_bytes,
+    measure_peak,
+    memory_left,
+)
+from lepton_engine.runtime.runner import Runner
+from lepton_engine.runtime.threads import usable_cores
+from lepton_engine.sampling_params import SamplingParams
+from lepton_engine.step import EngineCore
+from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
+
+logger = logging.getLogger(__name__)
+
+PROFILE_TOKENS = 256
+
+
+def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -> EngineCore:
+    """Load a checkpoint (or the given one) and make the engine's core.
+
+    Raises:
+        ModelLoadError: the checkpoint is damaged or not supported.
+        OutOfMemoryError: weights or KV cache do not fit.
+        InvalidRequestError: a setting does not go with the model or the machine.
+    """
+    began = time.monotonic()
+    device = _device(settings.model_settings.device)
+    if device.type == "cpu":
+        torch.set_num_threads(settings.model_settings.num_threads or usable_cores())
+    checkpoint = checkpoint or open_checkpoint(settings.model)
+    dtype = _dtype(settings.model_settings.dtype, checkpoint.dtype)
+    try:
+        model = load_model(checkpoint, dtype=dtype, device=device).eval()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(f"the weights do not fit the memory of {device}: {error}") from error
+    max_model_len = _model_len(settings.model_settings.max_model_len, model.max_position)
+    layout, runner = _with_kv_cache(model, settings, dtype, device, max_model_len)
+    scheduler_settings = settings.scheduler
+    cache = KVCacheManager(
+        layout,
+        chunk=_chunk(scheduler_settings),
+        enable_prefix_caching=settings.cache.enable_prefix_caching,
+    )
+    info = _describe(model, checkpoint, layout, settings, dtype, device, time.monotonic() - began)
+    logger.info(
+        "%s: %.1f M parameters, %s on %s, KV cache of %d tokens, ready in %.1f s",
+        info.family,
+        info.num_parameters / 1e6,
+        info.dtype,
+        info.device,
+        info.num_kv_blocks * info.block_size,
+        info.load_seconds,
+    )
+    overlap = scheduler_settings.overlap if scheduler_settings.overlap is not None else device.type == "cuda"
+    return EngineCore(Scheduler(scheduler_settings, cache), runner, info, overlap=overlap)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidRequestError("device", f"{name!r} is not there: torch finds no CUDA device")
+    return device
+
+
+def _dtype(wanted: str, stored: torch.dtype) -> torch.dtype:
+    if wanted == "auto":
+        return stored
+    dtype: torch.dtype = getattr(torch, wanted)
+    return dtype
+
+
+def _model_len(wanted: int | None, limit: int) -> int:
+    if wanted is not None and wanted > limit:
+        raise InvalidRequestError("max_model_len", f"{wanted} exceeds the model's {limit} positions")
+    return wanted or limit
+
+
+def _chunk(settings: SchedulerSettings) -> int:
+    return min(settings.max_prefill_chunk or settings.max_num_batched_tokens, settings.max_num_batched_tokens)
+
+
+def _with_kv_cache(
+    model: CausalLM, settings: EngineSettings, dtype: torch.dtype, device: torch.device, max_model_len: int
+) -> tuple[KVCacheLayout, Runner]:
+    """Size the KV cache by what is left beside weights and the activations of the largest step."""
+    cache, scheduler = settings.cache, settings.scheduler
+    groups = group_layers(model.kv_layers, dtype.itemsize)
+    sizes: dict[str, Any] = {
+        "block_size": cache.block_size,
+        "max_model_len": max_model_len,
+        "max_num_seqs": scheduler.max_num_seqs,
+        "chunk": _chunk(scheduler),
+    }
+    memory = cache.memory
+    if memory is None:
+        memory = memory_left(device, _activation_bytes(model, settings, dtype, device))
+        memory = min(memory, full_cache_bytes(groups, **sizes))
+    layout = plan_layout(groups, memory=memory, **sizes)
+    if settings.model_settings.max_model_len is not None and layout.max_tokens < max_model_len:
+        raise OutOfMemoryError(
+            f"kv_cache_memory: {memory} bytes hold {layout.max_tokens} tokens of one sequence, "
+            f"max_model_len asks for {max_model_len}; allow more memory or fewer tokens"
+        )
+    if layout.max_tokens < max_model_len:
+        logger.warning("the KV cache bounds sequences to %d of %d tokens", layout.max_tokens, max_model_len)
+    try:
+        caches = allocate_kv_cache(layout, model.kv_layers, dtype, device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(f"kv_cache_memory: {layout.total_bytes} bytes cannot be allocated: {error}") from error
+    return layout, Runner(model, layout, caches, max_num_seqs=scheduler.max_num_seqs, device=device)
+
+
+def _activation_bytes(model: CausalLM, settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> int:
+    """Measure the activations of the largest step: on CUDA in full, on the CPU, where time counts, by a sample."""
+    scheduler, block_size = settings.scheduler, settings.cache.block_size
+    budget = scheduler.max_num_batched_tokens
+    tokens = budget if device.type == "cuda" else min(budget, PROFILE_TOKENS)
+    tokens = min(tokens, model.max_position)
+    groups = group_layers(model.kv_layers, dtype.itemsize)
+    blocks = -(-tokens // block_size)
+    layout = KVCacheLayout(block_size, groups, (blocks + 1,) * len(groups), tokens)
+    caches = allocate_kv_cache(layout, model.kv_layers, dtype, device)
+    model.bind_kv_cache(caches, [layout.group_of_layer(i) for i in range(len(caches))])
+    request = Request("profile", [0] * tokens, SamplingParams(), 0, 0.0, 0, 1)
+    sequence = request.sequences[0]
+    sequence.blocks = [list(range(1, blocks + 1)) for _ in groups]
+    plan = StepPlan(scheduled=[ScheduledSequence(sequence, 0, tokens)], num_tokens=tokens)
+    rows = min(scheduler.max_num_seqs, budget)
+
+    @torch.inference_mode()
+    def work() -> None:
+        batch = build_batch(plan, len(groups), block_size, device)
+        hidden = model(batch.input_ids, batch.context)
+        logits = model.logits(hidden[-1:].expand(min(rows, 16), -1))
+        torch.log_softmax(logits, dim=-1)
+
+    peak = measure_peak(device, work)
+    logits_bytes = 3 * 4 * model.vocab_size * max(0, rows - 16)
+    return peak * -(-budget // tokens) + logits_bytes
+
+
+def _describe(
+    model: CausalLM,
+    checkpoint: Checkpoint,
+    layout: KVCacheLayout,
+    settings: EngineSettings,
+    dtype: torch.dtype,
+    device: torch.device,
+    seconds: float,
+) -> ModelInfo:
+    weights = {parameter.data_ptr(): parameter for parameter in model.parameters()}.values()
+    return ModelInfo(
+        family=checkpoint.model_type,
+        dtype=str(dtype).removeprefix("torch."),
+        device=str(device),
+        max_model_len=layout.max_tokens,
+        vocab_size=model.vocab_size,
+        num_parameters=sum(weight.numel() for weight in weights),
+        weight_bytes=sum(weight.nbytes for weight in weights),
+        block_size=layout.block_size,
+        num_kv_blocks=sum(count - 1 for count in layout.num_blocks),
+        kv_cache_bytes=layout.total_bytes,
+        max_num_seqs=min(settings.scheduler.max_num_seqs, settings.scheduler.max_num_batched_tokens),
+        max_num_batched_tokens=settings.scheduler.max_num_batched_tokens,
+        eos_token_ids=checkpoint.eos_token_ids,
+        default_sampling=checkpoint.default_sampling,
+        load_seconds=seconds,
+    )

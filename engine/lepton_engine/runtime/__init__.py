@@ -1,0 +1,1 @@
+"""Decisions become tensors: batches, forward passes and samples."""
