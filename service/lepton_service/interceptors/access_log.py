@@ -1,5 +1,7 @@
 """One line a call, without prompt or output text."""
 
+from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
+
 import asyncio
 import logging
 import time

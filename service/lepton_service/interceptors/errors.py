@@ -1,5 +1,7 @@
 """Exceptions to gRPC status with details."""
 
+from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
+
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any

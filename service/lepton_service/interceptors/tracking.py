@@ -1,5 +1,7 @@
 """Counting the calls in flight."""
 
+from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
+
 from collections.abc import Awaitable, Callable
 from typing import Any
 

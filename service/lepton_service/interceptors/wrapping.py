@@ -1,5 +1,7 @@
 """Putting code around a method's handler, whatever its kind. All handlers of this server are coroutine functions."""
 
+from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
+
 from collections.abc import Awaitable, Callable
 from typing import Any
 

@@ -1,0 +1,48 @@
+"""The client: `LeptonClient` and `AsyncLeptonClient`, with errors that say what a status means.
+
+with LeptonClient("localhost:50051") as client:
+    for text in client.generate("Once upon a time", max_tokens=64).texts():
+        print(text, end="", flush=True)
+"""
+
+from lepton_service.client.aio import AsyncLeptonClient, AsyncStream
+from lepton_service.client.channel import SERVICE_CONFIG, ChannelTLS, channel_options
+from lepton_service.client.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    FieldViolation,
+    InternalError,
+    InvalidArgumentError,
+    LeptonClientError,
+    NotFoundError,
+    PermissionError,
+    ResourceExhaustedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from lepton_service.client.requests import Prompt, complete_request, generate_request
+from lepton_service.client.sync import LeptonClient, Stream
+
+__all__ = [
+    "SERVICE_CONFIG",
+    "AsyncLeptonClient",
+    "AsyncStream",
+    "CancelledError",
+    "ChannelTLS",
+    "DeadlineExceededError",
+    "FieldViolation",
+    "InternalError",
+    "InvalidArgumentError",
+    "LeptonClient",
+    "LeptonClientError",
+    "NotFoundError",
+    "PermissionError",
+    "Prompt",
+    "ResourceExhaustedError",
+    "Stream",
+    "UnavailableError",
+    "UnsupportedError",
+    "channel_options",
+    "complete_request",
+    "generate_request",
+]

@@ -1,0 +1,179 @@
+"""The client for asyncio."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import grpc
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
+from lepton.v1.generation_pb2 import CompleteResponse, GenerateRequest, GenerateResponse
+from lepton.v1.model_pb2 import GetModelRequest, ListModelsRequest, Model
+from lepton.v1.stats_pb2 import GetStatsRequest, Stats, WatchStatsRequest
+from lepton.v1.tokenization_pb2 import (
+    ApplyChatTemplateRequest,
+    ApplyChatTemplateResponse,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
+
+from lepton_service.client.channel import ChannelTLS, channel_options
+from lepton_service.client.errors import from_rpc_error
+from lepton_service.client.requests import Message, Options, Prompt, chat_prompt, complete_request, generate_request
+from lepton_service.converters.durations import to_duration
+
+T = TypeVar("T")
+
+
+class AsyncStream:
+    """Events of one request. Leaving it as a context manager, or `cancel`, stops the work on the server."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def __aiter__(self) -> AsyncIterator[GenerateResponse]:
+        """The events in order. Raises LeptonClientError."""
+        try:
+            async for event in self._call:
+                yield event
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def texts(self, choice: int = 0) -> AsyncIterator[str]:
+        """The text of one choice, piece by piece. Raises LeptonClientError."""
+        async for event in self:
+            if event.WhichOneof("event") == "delta" and event.delta.choice == choice and event.delta.text:
+                yield event.delta.text
+
+    async def admitted(self) -> None:
+        """Returns when the server has admitted the request and sent headers. Raises LeptonClientError."""
+        try:
+            await self._call.wait_for_connection()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def cancel(self) -> None:
+        """Stops the work on the server."""
+        self._call.cancel()
+
+    async def __aenter__(self) -> "AsyncStream":
+        """The stream itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancels what still runs."""
+        self.cancel()
+
+
+class AsyncLeptonClient:
+    """Calls a server from asyncio. Every method raises LeptonClientError when its call fails.
+
+    Args:
+        target: `host:port`, or any gRPC target (`dns:///name:50051`).
+        tls: None for plaintext.
+        metadata: sent with every call.
+        deadline: seconds for calls that are not given one of their own; None for no deadline.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: ChannelTLS | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float | None = None,
+    ) -> None:
+        options = channel_options(tls)
+        if tls is None:
+            self.channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            self.channel = grpc.aio.secure_channel(target, tls.credentials(), options=options)
+        self._metadata = tuple(metadata)
+        self._deadline = deadline
+        self._generation = generation_pb2_grpc.GenerationServiceStub(self.channel)
+        self._tokenization = tokenization_pb2_grpc.TokenizationServiceStub(self.channel)
+        self._models = model_pb2_grpc.ModelServiceStub(self.channel)
+        self._stats = stats_pb2_grpc.StatsServiceStub(self.channel)
+
+    def _start(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
+        limit = self._deadline if deadline is None else deadline
+        return method(request, timeout=limit, metadata=self._metadata)
+
+    async def _call(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
+        try:
+            return await self._start(method, request, deadline)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def generate(self, prompt: Prompt, *, deadline: float | None = None, **options: Unpack[Options]) -> AsyncStream:
+        """Streams what is generated. `deadline` is the call's, in seconds from now."""
+        return self.generate_from(generate_request(prompt, **options), deadline)
+
+    def generate_from(self, request: GenerateRequest, deadline: float | None = None) -> AsyncStream:
+        """Streams what is generated for a request of the contract."""
+        return AsyncStream(self._start(self._generation.Generate, request, deadline))
+
+    async def complete(
+        self, prompt: Prompt, *, deadline: float | None = None, **options: Unpack[Options]
+    ) -> CompleteResponse:
+        """Generates and answers once."""
+        answer = await self._call(self._generation.Complete, complete_request(prompt, **options), deadline)
+        return _typed(answer, CompleteResponse)
+
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text."""
+        request = TokenizeRequest(text=text, add_special_tokens=add_special_tokens)
+        return list((await self._call(self._tokenization.Tokenize, request)).token_ids)
+
+    async def detokenize(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of token ids."""
+        request = DetokenizeRequest(token_ids=token_ids, skip_special_tokens=skip_special_tokens)
+        return str((await self._call(self._tokenization.Detokenize, request)).text)
+
+    async def apply_chat_template(self, messages: Sequence[Message]) -> ApplyChatTemplateResponse:
+        """The prompt of a conversation, as text and token ids."""
+        request = ApplyChatTemplateRequest(chat=chat_prompt(messages))
+        return _typed(await self._call(self._tokenization.ApplyChatTemplate, request), ApplyChatTemplateResponse)
+
+    async def get_model(self, name: str = "") -> Model:
+        """One model."""
+        return _typed((await self._call(self._models.GetModel, GetModelRequest(name=name))).model, Model)
+
+    async def list_models(self) -> list[Model]:
+        """All models."""
+        return list((await self._call(self._models.ListModels, ListModelsRequest())).models)
+
+    async def stats(self) -> Stats:
+        """What the server is doing now."""
+        return _typed((await self._call(self._stats.GetStats, GetStatsRequest())).stats, Stats)
+
+    async def watch_stats(self, interval: float = 1.0) -> AsyncIterator[Stats]:
+        """What the server is doing, every `interval` seconds."""
+        call = self._start(self._stats.WatchStats, WatchStatsRequest(interval=to_duration(interval)))
+        try:
+            async for response in call:
+                yield response.stats
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Closes the channel; running calls are cancelled."""
+        await self.channel.close()
+
+    async def __aenter__(self) -> "AsyncLeptonClient":
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the channel."""
+        await self.close()
+
+
+def _typed(answer: object, kind: type[T]) -> T:
+    assert isinstance(answer, kind)
+    return answer

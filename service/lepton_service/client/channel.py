@@ -1,0 +1,66 @@
+"""The channel settings that Lepton publishes for its clients."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+KEEPALIVE_SECONDS = 20
+KEEPALIVE_TIMEOUT_SECONDS = 10
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+
+# Calls that failed with UNAVAILABLE before their response headers have computed nothing and are tried again.
+SERVICE_CONFIG: dict[str, Any] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+@dataclass(frozen=True)
+class ChannelTLS:
+    """TLS of a channel.
+
+    Attributes:
+        root_certificate: PEM file of the authority to trust; None trusts what the system does.
+        certificate, key: PEM files of the client's own, for a server that asks for them.
+        server_name: the name that the server's certificate must carry; None for the target's.
+    """
+
+    root_certificate: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """The same as gRPC takes it. Raises OSError when a file cannot be read."""
+        read = [
+            None if path is None else path.read_bytes() for path in (self.root_certificate, self.key, self.certificate)
+        ]
+        return grpc.ssl_channel_credentials(*read)
+
+
+def channel_options(tls: ChannelTLS | None = None) -> list[tuple[str, int | str]]:
+    """Channel arguments: keepalive that the server permits, retries, and room for large answers."""
+    options: list[tuple[str, int | str]] = [
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ]
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return options
