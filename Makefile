@@ -5,16 +5,42 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 DISTRIBUTIONS := protos engine service operator
 INPUTS := pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
+PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint bench
-setup: $(STAMP)
+.PHONY: help setup demo test lint bench constraints
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+setup: $(STAMP)  ## .venv with all of it
 
 $(STAMP): $(INPUTS)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --constraint constraints.txt uv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "python3 -m venv failed: Python >= 3.11 with the venv module is needed (Debian: python3-venv)"; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev \
 		--editable protos --editable engine --editable 'service[server]' --editable operator
 	@touch $@
+
+demo: setup  ## the server on the embedded model, several clients at once
+	$(BIN)/python -m examples.demo
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup lint-protos  ## format, lint, types, import contracts, the wire contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: setup  ## the figures of README
+	$(BIN)/python -m benchmarks
+
+constraints: setup  ## renew the pinned versions within the ranges that the distributions state
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --group dev \
+		--editable protos --editable engine --editable 'service[server]' --editable operator
+	{ echo "# Versions that the tests pass with; 'make constraints' renews them. Distributions state ranges, this file pins."; \
+		$(BIN)/uv pip freeze --python $(BIN)/python | grep -v '^-e' | sort; } > constraints.tmp && mv constraints.tmp constraints.txt
 
 .PHONY: protos protos-baseline lint-protos
 protos: setup  ## generated Python of the contract

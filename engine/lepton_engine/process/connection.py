@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from lepton_engine import errors
+from lepton_engine.core.events import Event
 from lepton_engine.errors import EngineDeadError, LeptonError
 from lepton_engine.messages import (
     Admitted,
@@ -18,7 +19,6 @@ from lepton_engine.messages import (
     Ready,
     Replies,
 )
-from lepton_engine.core.events import Event
 
 OnEvent = Callable[[Admitted | Event], None]
 

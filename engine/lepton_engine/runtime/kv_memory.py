@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
 from lepton_engine.config import LayerKV
+from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
 
 CPU_FRACTION = 0.7
 CUDA_FRACTION = 0.9
