@@ -1,8 +1,12 @@
-"""Between the engine and the wire: a mailbox that merges what a slow reader has not taken yet."""
+"""Putting a stream's tokens together, for fewer and larger messages.
+
+Without coalescing a stream reads the engine's iterator directly: what comes while a message is written is merged there
+into the next output, so that a slow reader gets fewer and larger deltas, and its memory is bounded by the output's length.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lepton_engine.outputs import CompletionOutput, RequestOutput
 
@@ -29,17 +33,29 @@ def merge(into: CompletionOutput, news: CompletionOutput) -> None:
     into.stop_reason = news.stop_reason
 
 
+async def coalesced(outputs: AsyncIterator[RequestOutput], coalescing: Coalescing) -> AsyncIterator[RequestOutput]:
+    """The same deltas in fewer outputs: the first at once, then once a choice has enough tokens or the delay is over.
+
+    The iterator is read by a task of its own, which ends with this generator.
+    """
+    mailbox = Mailbox(coalescing)
+    pump = asyncio.create_task(mailbox.fill(outputs))
+    try:
+        while (output := await mailbox.take()) is not None:
+            yield output
+    finally:
+        pump.cancel()
+        await asyncio.wait({pump})
+
+
 class Mailbox:
     """Deltas of one request: the engine's side never waits, the reader's side takes all there is at once.
 
     Holds at most one delta a choice, which grows to a request's whole output at most, however slow the reader is.
-
-    Attributes:
-        latest: the last output that arrived, for what is known of the request as a whole; None before the first.
     """
 
-    def __init__(self, coalescing: Coalescing | None = None) -> None:
-        self.latest: RequestOutput | None = None
+    def __init__(self, coalescing: Coalescing) -> None:
+        self._latest: RequestOutput | None = None
         self._coalescing = coalescing
         self._pending: dict[int, CompletionOutput] = {}
         self._arrived = asyncio.Event()
@@ -60,7 +76,9 @@ class Mailbox:
 
     def put(self, output: RequestOutput) -> None:
         """Takes in one output."""
-        self.latest = output
+        self._latest = output
+        if not output.outputs:
+            return
         for news in output.outputs:
             pending = self._pending.get(news.index)
             if pending is None:
@@ -69,36 +87,35 @@ class Mailbox:
                 merge(pending, news)
         self._arrived.set()
 
-    async def take(self) -> list[CompletionOutput]:
-        """Waits for news and returns them, one a choice in the order of their arrival; empty at the end.
+    async def take(self) -> RequestOutput | None:
+        """Waits for news and returns them, one delta a choice; None at the end.
 
         Raises:
             whatever ended the engine's outputs, once what came before has been taken.
         """
-        while True:
-            if not self._pending and not self._ended:
-                self._arrived.clear()
-                await self._arrived.wait()
-            if self._coalescing is not None and self._taken:
-                await self._gather(self._coalescing)
-            if self._pending:
-                self._taken = True
-                news = list(self._pending.values())
-                self._pending = {}
-                return news
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                return []
+        if not self._pending and not self._ended:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self._taken:
+            await self._gather()
+        if self._pending and self._latest is not None:
+            self._taken = True
+            news, self._pending = list(self._pending.values()), {}
+            return replace(self._latest, outputs=news)
+        if self._error is not None:
+            raise self._error
+        return None
 
-    async def _gather(self, coalescing: Coalescing) -> None:
+    async def _gather(self) -> None:
         """Waits until some choice has enough tokens or has ended, or the delay is over."""
         try:
-            async with asyncio.timeout(coalescing.max_delay):
-                while not self._ended and not any(
-                    delta.finished or len(delta.token_ids) >= coalescing.max_tokens for delta in self._pending.values()
-                ):
+            async with asyncio.timeout(self._coalescing.max_delay):
+                while not self._ended and not self._enough():
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
             return
+
+    def _enough(self) -> bool:
+        wanted = self._coalescing.max_tokens
+        return any(delta.finished or len(delta.token_ids) >= wanted for delta in self._pending.values())

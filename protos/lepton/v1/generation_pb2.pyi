@@ -83,8 +83,8 @@ class GenerateRequest(_message.Message):
     `x-request-id`, else one is made. One that is in flight is ALREADY_EXISTS (REQUEST_ID_IN_USE).
     """
     priority: _builtins.int
-    """Requests of higher priority are scheduled first, and preempt lower ones when memory runs out. -100 to 100.
-    Default: 0.
+    """Requests of a lower number are scheduled first; those of the highest give up their memory first when it runs out.
+    -100 to 100. Default: 0.
     """
     adapter: _builtins.str
     """Name of the LoRA adapter to run with. Default: the base model. An unknown one is NOT_FOUND (ADAPTER_NOT_FOUND)."""
@@ -444,8 +444,8 @@ class CompleteRequest(_message.Message):
     `x-request-id`, else one is made. One that is in flight is ALREADY_EXISTS (REQUEST_ID_IN_USE).
     """
     priority: _builtins.int
-    """Requests of higher priority are scheduled first, and preempt lower ones when memory runs out. -100 to 100.
-    Default: 0.
+    """Requests of a lower number are scheduled first; those of the highest give up their memory first when it runs out.
+    -100 to 100. Default: 0.
     """
     adapter: _builtins.str
     """Name of the LoRA adapter to run with. Default: the base model. An unknown one is NOT_FOUND (ADAPTER_NOT_FOUND)."""

@@ -24,7 +24,7 @@ class SamplingParams(_message.Message):
     """How the next token is chosen. A value out of its range, and NaN, is INVALID_ARGUMENT with the field's path.
 
     Order: logit_bias and allowed_token_ids, bad_words, penalties, temperature, min_p, top_k, top_p. A model's
-    `generation_config.json` may set other defaults for temperature, top_p, top_k, min_p and repetition_penalty;
+    `generation_config.json` may set other defaults (temperature, top_p, top_k, min_p, repetition_penalty);
     Model.default_sampling reports them.
     """
 

@@ -1,6 +1,7 @@
 """What is known of the model to the contract's Model."""
 
 from lepton.v1.model_pb2 import Capability, Limits, Model, ModelState
+from lepton.v1.sampling_pb2 import SamplingParams
 from lepton_engine import sampling_params
 from lepton_engine.messages import ModelInfo
 
@@ -38,4 +39,8 @@ def model(name: str, state: ModelState.ValueType, info: ModelInfo | None, has_te
     if has_template:
         message.capabilities.append(Capability.CAPABILITY_CHAT)
     message.limits.CopyFrom(bounds)
+    known = SamplingParams.DESCRIPTOR.fields_by_name
+    for name, value in info.default_sampling.items():
+        if name in known:
+            setattr(message.default_sampling, name, value)
     return message

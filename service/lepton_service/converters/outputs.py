@@ -125,9 +125,9 @@ def packed_logprobs(token_ids: Sequence[int], rows: Sequence[Logprobs], alternat
     own = [row[token] for token, row in zip(token_ids, rows, strict=True)]
     packed = TokenLogprobs(logprobs=[entry.logprob for entry in own], ranks=[entry.rank for entry in own])
     if alternatives:
-        packed.top_per_token = alternatives
+        packed.top_per_token = min(alternatives, *(len(row) for row in rows)) if rows else alternatives
         for row in rows:
-            ranked = sorted(row.items(), key=lambda item: item[1].rank)[:alternatives]
+            ranked = sorted(row.items(), key=lambda item: item[1].rank)[: packed.top_per_token]
             packed.top_token_ids.extend(token for token, _ in ranked)
             packed.top_logprobs.extend(entry.logprob for _, entry in ranked)
     return packed

@@ -1,5 +1,6 @@
 """Request options to the engine's SamplingParams. Defaults and ranges are the engine's own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lepton.v1 import sampling_pb2
@@ -31,17 +32,23 @@ _STOP = ("ignore_eos", "max_tokens", "min_tokens")
 _OUTPUT = ("logprobs", "prompt_logprobs", "skip_special_tokens")
 
 
-def sampling_params(request: GenerateRequest | CompleteRequest, kind: OutputKind, vocabulary: int) -> SamplingParams:
+def sampling_params(
+    request: GenerateRequest | CompleteRequest,
+    kind: OutputKind,
+    vocabulary: int,
+    defaults: Mapping[str, float] | None = None,
+) -> SamplingParams:
     """The engine's parameters of a request.
 
     Args:
         vocabulary: token ids are below it.
+        defaults: the model's own, by the engine's field names, for what the request leaves out.
 
     Raises:
         InvalidFieldError: a value that is not allowed; UnsupportedFieldError: a constraint.
     """
     refuse_constraint(request)
-    values: dict[str, Any] = {"max_tokens": None, "output_kind": kind}
+    values: dict[str, Any] = {"max_tokens": None, **(defaults or {}), "output_kind": kind}
     sampling, stop, output = request.sampling, request.stop, request.output
     values.update({field.name: value for field, value in sampling.ListFields() if field.name in _SAMPLING})
     values.update({field.name: value for field, value in stop.ListFields() if field.name in _STOP})

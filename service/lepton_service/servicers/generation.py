@@ -1,6 +1,5 @@
 """GenerationService: streams and whole answers."""
 
-import asyncio
 import re
 import time
 import uuid
@@ -22,7 +21,7 @@ from lepton_service.converters import outputs as events
 from lepton_service.converters import sampling
 from lepton_service.converters.fields import proto_path
 from lepton_service.errors import ContextLengthError, InvalidFieldError, ResourceNotFoundError
-from lepton_service.flow import Coalescing, Mailbox
+from lepton_service.flow import Coalescing, coalesced
 from lepton_service.state import ServerState
 
 REQUEST_ID_KEY = "x-request-id"
@@ -65,14 +64,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             async with aclosing(outputs):  # type: ignore[type-var]
                 first = await self._admitted(outputs, work)
                 await context.send_initial_metadata(((REQUEST_ID_KEY, work.request_id),))
-                mailbox = Mailbox(work.coalescing)
-                mailbox.put(first)
-                pump = asyncio.create_task(mailbox.fill(outputs))
-                try:
-                    await self._stream(request, work, mailbox, context)
-                finally:
-                    pump.cancel()
-                    await asyncio.wait({pump})
+                stream = _Stream(request, work, self._state.model_name, context)
+                await stream.send(first)
+                if work.coalescing is None:
+                    async for output in outputs:
+                        await stream.send(output)
+                else:
+                    async with aclosing(coalesced(outputs, work.coalescing)) as merged:  # type: ignore[type-var]
+                        async for output in merged:
+                            await stream.send(output)
 
     async def Complete(self, request: CompleteRequest, context: Context) -> CompleteResponse:
         """Answers once, at the end."""
@@ -99,7 +99,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             call.request_id = request_id
         if request.adapter:
             raise ResourceNotFoundError("adapter", request.adapter, f"adapter {request.adapter!r} is not loaded")
-        params = sampling.sampling_params(request, output, info.vocab_size)
+        params = sampling.sampling_params(request, output, info.vocab_size, info.default_sampling)
         coalescing = sampling.coalescing(request.output, streamed=output is OutputKind.DELTA)
         priority = sampling.priority(request)
         limit = sampling.time_limit(request, state.max_stream_seconds)
@@ -148,34 +148,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             path = "token_ids.ids" if work.kind == "token_ids" else work.kind
             raise InvalidFieldError(proto_path(error.field, path), error.reason) from error
 
-    async def _stream(self, request: GenerateRequest, work: Admissible, mailbox: Mailbox, context: Context) -> None:
-        alternatives = work.params.logprobs
-        generated = dict.fromkeys(range(work.params.n), 0)
-        begun = False
-        call = current_call.get()
-        while news := await mailbox.take():
-            output = mailbox.latest
-            assert output is not None  # take() has returned something
-            if not begun:
-                begun = True
-                for event in self._beginning(request, work, output):
-                    await context.write(event)
-            for part in news:
-                generated[part.index] += len(part.token_ids)
-                if call is not None:
-                    call.generated_tokens = sum(generated.values())
-                delta = events.delta(part, work.token_ids, alternatives)
-                if delta is not None:
-                    await context.write(GenerateResponse(delta=delta))
-                if part.finished:
-                    end = events.finished(part, output, generated[part.index])
-                    await context.write(GenerateResponse(finished=end))
-
-    def _beginning(self, request: GenerateRequest, work: Admissible, output: RequestOutput) -> list[GenerateResponse]:
-        started = events.started(output, work.request_id, self._state.model_name, request.output)
-        scored = events.prompt_logprobs(output, work.params.prompt_logprobs)
-        return [GenerateResponse(started=started), *(GenerateResponse(prompt_logprobs=part) for part in scored)]
-
     def _response(self, request: CompleteRequest, work: Admissible, output: RequestOutput) -> CompleteResponse:
         generated = sum(len(part.token_ids) for part in output.outputs)
         call = current_call.get()
@@ -191,6 +163,44 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         for scored in events.prompt_logprobs(output, work.params.prompt_logprobs, per_message=max(1, whole)):
             response.prompt_logprobs.CopyFrom(scored)
         return response
+
+
+class _Stream:
+    """Writes the outputs of one request as events."""
+
+    def __init__(self, request: GenerateRequest, work: Admissible, model: str, context: Context) -> None:
+        self._request = request
+        self._work = work
+        self._model = model
+        self._context = context
+        self._generated = [0] * work.params.n
+        self._begun = False
+
+    async def send(self, output: RequestOutput) -> None:
+        """Writes what is new, the beginning of the request before the first of it."""
+        if not output.outputs:
+            return
+        if not self._begun:
+            self._begun = True
+            await self._begin(output)
+        write, work = self._context.write, self._work
+        for part in output.outputs:
+            self._generated[part.index] += len(part.token_ids)
+            delta = events.delta(part, work.token_ids, work.params.logprobs)
+            if delta is not None:
+                await write(GenerateResponse(delta=delta))
+            if part.finished:
+                end = events.finished(part, output, self._generated[part.index])
+                await write(GenerateResponse(finished=end))
+        call = current_call.get()
+        if call is not None:
+            call.generated_tokens = sum(self._generated)
+
+    async def _begin(self, output: RequestOutput) -> None:
+        started = events.started(output, self._work.request_id, self._model, self._request.output)
+        await self._context.write(GenerateResponse(started=started))
+        for part in events.prompt_logprobs(output, self._work.params.prompt_logprobs):
+            await self._context.write(GenerateResponse(prompt_logprobs=part))
 
 
 def _request_id(field: str, metadata: str) -> str:
