@@ -1,0 +1,1 @@
+"""The parts that decoder families are made of."""

@@ -1,0 +1,40 @@
+"""Attention over the paged KV cache."""
+
+import torch
+from torch import nn
+
+from lepton_engine.config import LayerKV
+from lepton_engine.kernels import dispatch
+from lepton_engine.layers.batch import BatchContext
+
+
+class PagedAttention(nn.Module):
+    """Stores the keys and values of a batch, then attends to all that its sequences have.
+
+    Every layer stores all of the batch first, so that a sequence may read blocks that another fills in the same step.
+
+    Args:
+        spec: what the layer keeps per token. scale: factor on the scores.
+    """
+
+    def __init__(self, spec: LayerKV, scale: float) -> None:
+        super().__init__()
+        self.spec = spec
+        self.scale = scale
+        self.group = 0
+        self._cache: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def bind(self, cache: tuple[torch.Tensor, torch.Tensor], group: int) -> None:
+        """Give the layer its keys and values, each [num_blocks, num_kv_heads, block_size, head_dim]."""
+        self._cache = cache
+        self.group = group
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: BatchContext) -> torch.Tensor:
+        """q [T, Hq, D], k and v [T, Hk, D] -> [T, Hq * D]."""
+        if self._cache is None:
+            raise RuntimeError("the KV cache is not bound")
+        keys, values = self._cache
+        group = batch.groups[self.group]
+        dispatch.store_kv(k, v, keys, values, group.slot_mapping)
+        out = dispatch.paged_attention(q, keys, values, batch, group, self.scale, self.spec.window)
+        return out.flatten(1)

@@ -1,0 +1,96 @@
+"""Linear layers that know how they are divided among tensor-parallel ranks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import nn
+
+from lepton_engine.distributed import SINGLE, Rank
+from lepton_engine.kernels import dispatch
+
+
+class Parallel(Enum):
+    """How a weight [out, in] is divided: not at all, by its outputs, or by its inputs (the outputs are then summed)."""
+
+    REPLICATED = "replicated"
+    COLUMN = "column"
+    ROW = "row"
+
+
+@dataclass(frozen=True)
+class WeightSlot:
+    """Where a checkpoint's tensor goes.
+
+    Attributes:
+        target: a view of a parameter, this rank's part. shard_dim: of the stored tensor; None is not divided.
+        transposed: whether the checkpoint stores it as [in, out].
+    """
+
+    target: torch.Tensor
+    shard_dim: int | None = None
+    transposed: bool = False
+    rank: Rank = SINGLE
+
+    def expected_shape(self) -> tuple[int, ...]:
+        """Of the stored tensor, all ranks together."""
+        shape = list(self.target.shape)
+        if self.shard_dim is not None:
+            shape[self.shard_dim] *= self.rank.size
+        return tuple(reversed(shape)) if self.transposed else tuple(shape)
+
+    def fill(self, stored: torch.Tensor) -> None:
+        """Copy a stored tensor of the expected shape in, converted to the target's dtype and device."""
+        tensor = stored.t() if self.transposed else stored
+        if self.shard_dim is not None:
+            tensor = self.rank.shard(tensor, self.shard_dim)
+        self.target.copy_(tensor)
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, where W is several stored weights, one above the other, that share their input.
+
+    Args:
+        in_features: of all ranks together. parts: outputs of each stored weight, of all ranks together.
+        parallel: how ranks divide it. transposed: whether checkpoints store the weights as [in, out].
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        parts: Sequence[int],
+        *,
+        bias: bool,
+        parallel: Parallel = Parallel.REPLICATED,
+        transposed: bool = False,
+        rank: Rank = SINGLE,
+    ) -> None:
+        super().__init__()
+        self.parallel = parallel
+        self.rank = rank
+        self._transposed = transposed
+        column = rank if parallel is Parallel.COLUMN else SINGLE
+        row = rank if parallel is Parallel.ROW else SINGLE
+        self.parts = [column.share(part, "outputs") for part in parts]
+        self.weight = nn.Parameter(torch.empty(sum(self.parts), row.share(in_features, "inputs")), requires_grad=False)
+        self.bias = nn.Parameter(torch.empty(sum(self.parts)), requires_grad=False) if bias else None
+
+    def slots(self, names: Sequence[str]) -> dict[str, WeightSlot]:
+        """Slots of the parts' weights and biases, under the checkpoint's names of the modules."""
+        column = self.parallel is Parallel.COLUMN
+        found = {}
+        start = 0
+        for name, part in zip(names, self.parts, strict=True):
+            shard_dim = 0 if column else 1 if self.parallel is Parallel.ROW else None
+            view = self.weight[start : start + part]
+            found[f"{name}.weight"] = WeightSlot(view, shard_dim, self._transposed, self.rank)
+            if self.bias is not None:
+                view = self.bias[start : start + part]
+                found[f"{name}.bias"] = WeightSlot(view, 0 if column else None, rank=self.rank)
+            start += part
+        return found
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in] -> [T, out]."""
+        return dispatch.linear(x, self.weight, self.bias)

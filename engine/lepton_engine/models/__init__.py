@@ -1,0 +1,1 @@
+"""Decoder families: what differs between them, one file each."""

@@ -1,0 +1,53 @@
+"""What every decoder family is to the runner and to the loader."""
+
+import torch
+from torch import nn
+
+from lepton_engine.config import LayerKV
+from lepton_engine.layers.attention import PagedAttention
+from lepton_engine.layers.batch import BatchContext
+from lepton_engine.layers.linear import WeightSlot
+
+
+class CausalLM(nn.Module):
+    """A decoder that predicts the next token.
+
+    Attributes:
+        vocab_size: tokens that it knows. max_position: tokens of its longest sequence.
+    """
+
+    vocab_size: int
+    max_position: int
+
+    def attentions(self) -> list[PagedAttention]:
+        """The attention layers, first to last."""
+        return [module for module in self.modules() if isinstance(module, PagedAttention)]
+
+    @property
+    def kv_layers(self) -> list[LayerKV]:
+        """What each attention layer keeps in the KV cache."""
+        return [attention.spec for attention in self.attentions()]
+
+    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, torch.Tensor]], groups: list[int]) -> None:
+        """Give each attention layer its keys and values and its index into `BatchContext.groups`."""
+        for attention, cache, group in zip(self.attentions(), caches, groups, strict=True):
+            attention.bind(cache, group)
+
+    def weight_slots(self) -> dict[str, WeightSlot]:
+        """Where each tensor of a checkpoint goes, by its name there."""
+        raise NotImplementedError
+
+    def ignores(self, name: str) -> bool:
+        """Whether a checkpoint may hold a tensor of this name that the model has no use for."""
+        raise NotImplementedError
+
+    def build_tables(self, device: torch.device) -> None:
+        """Compute what is derived from the configuration rather than stored."""
+
+    def forward(self, input_ids: torch.Tensor, batch: BatchContext) -> torch.Tensor:
+        """int64 [num_tokens] -> hidden states [num_tokens, hidden_size]."""
+        raise NotImplementedError
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[rows, hidden_size] -> float32 [rows, vocab_size]."""
+        raise NotImplementedError

@@ -1,0 +1,191 @@
+"""The decoder that the Llama line shares: RMSNorm, rotary positions, grouped heads, gated MLP."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lepton_engine.config import LayerKV
+from lepton_engine.errors import UnsupportedModelError
+from lepton_engine.kernels import dispatch
+from lepton_engine.layers.activation import ACTIVATIONS
+from lepton_engine.layers.attention import PagedAttention
+from lepton_engine.layers.batch import BatchContext
+from lepton_engine.layers.linear import Linear, Parallel, WeightSlot
+from lepton_engine.layers.norm import RMSNorm
+from lepton_engine.layers.rotary import RopeConfig, Rotary
+from lepton_engine.models.base import CausalLM
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a decoder of the Llama line.
+
+    Attributes:
+        max_position: tokens of the longest sequence. windows: per layer, tokens that it sees; None for all.
+        qk_norm: whether queries and keys are normed per head before the rotation.
+        tied: whether the output layer is the embedding.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_position: int
+    windows: tuple[int | None, ...]
+    rope: RopeConfig
+    norm_eps: float
+    activation: str = "silu"
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise UnsupportedModelError(
+                f"config.json: num_attention_heads is {self.num_heads}, "
+                f"which is no multiple of num_key_value_heads, {self.num_kv_heads}"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise UnsupportedModelError(
+                f"config.json: hidden_act is {self.activation!r}, known are {', '.join(sorted(ACTIVATIONS))}"
+            )
+
+
+class Attention(nn.Module):
+    """Projections, rotation and paged attention of one layer."""
+
+    def __init__(self, config: DecoderConfig, rotary: Rotary, window: int | None) -> None:
+        super().__init__()
+        self._heads = (config.num_heads, config.num_kv_heads, config.head_dim)
+        sizes = [config.num_heads * config.head_dim, *[config.num_kv_heads * config.head_dim] * 2]
+        self.qkv = Linear(config.hidden_size, sizes, bias=config.qkv_bias, parallel=Parallel.COLUMN)
+        self.output = Linear(sizes[0], [config.hidden_size], bias=config.output_bias, parallel=Parallel.ROW)
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.rotary = rotary
+        spec = LayerKV(config.num_kv_heads, config.head_dim, window)
+        self.attention = PagedAttention(spec, config.head_dim**-0.5)
+
+    def slots(self, name: str) -> dict[str, WeightSlot]:
+        """Slots under the checkpoint's name of the module."""
+        found = self.qkv.slots([f"{name}.{part}_proj" for part in "qkv"]) | self.output.slots([f"{name}.o_proj"])
+        if self.q_norm is not None and self.k_norm is not None:
+            found |= self.q_norm.slots(f"{name}.q_norm") | self.k_norm.slots(f"{name}.k_norm")
+        return found
+
+    def forward(self, x: torch.Tensor, batch: BatchContext) -> torch.Tensor:
+        """[T, hidden_size] -> [T, hidden_size]."""
+        heads, kv_heads, dim = self._heads
+        qkv = self.qkv(x).view(-1, heads + 2 * kv_heads, dim)
+        q, k, v = qkv.split((heads, kv_heads, kv_heads), dim=1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        self.rotary(q, k, batch.positions)
+        return self.output(self.attention(q, k, v, batch))  # type: ignore[no-any-return]
+
+
+class GatedMLP(nn.Module):
+    """down(act(gate(x)) * up(x))."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        size = config.intermediate_size
+        self.gate_up = Linear(config.hidden_size, [size, size], bias=config.mlp_bias, parallel=Parallel.COLUMN)
+        self.down = Linear(size, [config.hidden_size], bias=config.mlp_bias, parallel=Parallel.ROW)
+        self._silu = config.activation in ("silu", "swish")
+        self._activation = ACTIVATIONS[config.activation]
+
+    def slots(self, name: str) -> dict[str, WeightSlot]:
+        """Slots under the checkpoint's name of the module."""
+        return self.gate_up.slots([f"{name}.gate_proj", f"{name}.up_proj"]) | self.down.slots([f"{name}.down_proj"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, hidden_size] -> [T, hidden_size]."""
+        gate_up = self.gate_up(x)
+        if self._silu:
+            return self.down(dispatch.silu_mul(gate_up))  # type: ignore[no-any-return]
+        gate, up = gate_up.chunk(2, dim=-1)
+        return self.down(self._activation(gate) * up)  # type: ignore[no-any-return]
+
+
+class DecoderLayer(nn.Module):
+    """One layer; the residual stream is passed beside the layer's input, so that adding and norming are one kernel."""
+
+    def __init__(self, config: DecoderConfig, rotary: Rotary, window: int | None) -> None:
+        super().__init__()
+        self.input_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention = Attention(config, rotary, window)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = GatedMLP(config)
+
+    def slots(self, name: str) -> dict[str, WeightSlot]:
+        """Slots under the checkpoint's name of the module."""
+        return (
+            self.input_norm.slots(f"{name}.input_layernorm")
+            | self.attention.slots(f"{name}.self_attn")
+            | self.mlp_norm.slots(f"{name}.post_attention_layernorm")
+            | self.mlp.slots(f"{name}.mlp")
+        )
+
+    def forward(
+        self, x: torch.Tensor, residual: torch.Tensor | None, batch: BatchContext
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both [T, hidden_size]; the first layer has no residual yet."""
+        if residual is None:
+            normed, residual = self.input_norm(x), x
+        else:
+            normed, residual = self.input_norm.add(x, residual)
+        normed, residual = self.mlp_norm.add(self.attention(normed, batch), residual)
+        return self.mlp(normed), residual
+
+
+class DecoderForCausalLM(CausalLM):
+    """Embedding, layers, final norm and output layer."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.vocab_size = config.vocab_size
+        self.max_position = config.max_position
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size), requires_grad=False)
+        self.rotary = Rotary(config.rope, config.max_position)
+        self.layers = nn.ModuleList(DecoderLayer(config, self.rotary, window) for window in config.windows)
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
+
+    def weight_slots(self) -> dict[str, WeightSlot]:
+        """See `CausalLM.weight_slots`."""
+        found = {"model.embed_tokens.weight": WeightSlot(self.embedding)} | self.norm.slots("model.norm")
+        for index, layer in enumerate(self.layers):
+            found |= layer.slots(f"model.layers.{index}")  # type: ignore[operator]
+        if self.head is not None:
+            found["lm_head.weight"] = WeightSlot(self.head)
+        return found
+
+    def ignores(self, name: str) -> bool:
+        """See `CausalLM.ignores`: old checkpoints store the rotary frequencies, some the tied output layer."""
+        return name.endswith("rotary_emb.inv_freq") or (self.head is None and name == "lm_head.weight")
+
+    def build_tables(self, device: torch.device) -> None:
+        """See `CausalLM.build_tables`."""
+        self.rotary.build(device)
+
+    def forward(self, input_ids: torch.Tensor, batch: BatchContext) -> torch.Tensor:
+        """See `CausalLM.forward`."""
+        x, residual = functional.embedding(input_ids, self.embedding), None
+        for layer in self.layers:
+            x, residual = layer(x, residual, batch)
+        if residual is None:
+            return self.norm(x)  # type: ignore[no-any-return]
+        normed, _ = self.norm.add(x, residual)
+        return normed
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """See `CausalLM.logits`."""
+        weight = self.embedding if self.head is None else self.head
+        return dispatch.linear(hidden, weight, None).float()

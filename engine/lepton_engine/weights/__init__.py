@@ -1,0 +1,1 @@
+"""Reads checkpoints: where they are, what they say, the tensors in them."""
