@@ -45,8 +45,9 @@ def apply_rotary(q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos_
     for x in (q, k):
         first = x[..., :half].float()
         second = x[..., half : 2 * half].float()
-        x[..., :half] = first * cos - second * sin
-        x[..., half : 2 * half] = second * cos + first * sin
+        # Both before either is written: in float32, `first` and `second` are views of x.
+        turned = first * cos - second * sin, second * cos + first * sin
+        x[..., :half], x[..., half : 2 * half] = turned
 
 
 def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
