@@ -66,7 +66,8 @@ class RequestAssembler:
         whole = choice.whole
         if whole.finished:
             return None
-        reason, stop_reason = event.finish_reason, event.stop_reason
+        reason = event.finish_reason
+        stop_reason: int | str | None = event.stop_reason
         by_token = reason == "stop"
         text, count, stopped = "", len(event.token_ids), False
         if choice.text is not None and event.token_ids:

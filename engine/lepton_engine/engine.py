@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -170,7 +170,7 @@ class AsyncLeptonEngine:
         adapter: str = "",
         deadline: float | None = None,
         time_limit: float | None = None,
-    ) -> AsyncIterator[RequestOutput]:
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Run one request; closing the iterator aborts it.
 
         With `OutputKind.DELTA` the first output has no completions: it tells that the request has been admitted.
@@ -213,7 +213,7 @@ class AsyncLeptonEngine:
         if adapter:
             raise UnsupportedError("adapter", f"{adapter!r}: adapters are not built yet")
         text = prompt if isinstance(prompt, str) else None
-        token_ids = self.tokenizer.encode(text) if text is not None else _checked_ids(prompt, info.vocab_size)
+        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else _checked_ids(prompt, info.vocab_size)
         room = info.max_model_len - len(token_ids)
         if not token_ids:
             raise InvalidRequestError("prompt", "is empty: at least one token is needed")
@@ -243,7 +243,7 @@ class AsyncLeptonEngine:
     def _open(self, request: _Request) -> None:
         self._connection.open(request.submit.key, request.submit, request.on_event, request.on_death)
 
-    async def _follow(self, request: _Request) -> AsyncIterator[RequestOutput]:
+    async def _follow(self, request: _Request) -> AsyncGenerator[RequestOutput, None]:
         """The outputs of an opened request; however this ends, the engine is left without it."""
         assembler, key = request.assembler, request.submit.key
         delta = request.submit.params.output_kind is OutputKind.DELTA
@@ -419,14 +419,13 @@ class LeptonEngine:
         outputs = self._engine.generate(prompt, sampling_params, **options)
         try:
             while True:
-                try:
-                    output = self._run(anext(outputs))  # type: ignore[arg-type]
-                except StopAsyncIteration:
+                output = self._run(_next(outputs))
+                if output is None:
                     return
                 if output.outputs:
                     yield output
         finally:
-            self._run(outputs.aclose())  # type: ignore[attr-defined]
+            self._run(outputs.aclose())
 
     def score(self, prompts: Prompt | Sequence[Prompt], *, top: int = 0) -> list[ScoreOutput]:
         """Log-probabilities of texts; see `AsyncLeptonEngine.score`."""
@@ -483,6 +482,10 @@ class LeptonEngine:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+
+async def _next(outputs: AsyncIterator[RequestOutput]) -> RequestOutput | None:
+    return await anext(outputs, None)
 
 
 async def _last(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:

@@ -1,5 +1,6 @@
 """The decoder that the Llama line shares: RMSNorm, rotary positions, grouped heads, gated MLP."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,7 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         self.rotary(q, k, batch.positions)
-        return self.output(self.attention(q, k, v, batch))  # type: ignore[no-any-return]
+        return self.output(self.attention(q, k, v, batch))
 
 
 class GatedMLP(nn.Module):
@@ -109,9 +110,9 @@ class GatedMLP(nn.Module):
         """[T, hidden_size] -> [T, hidden_size]."""
         gate_up = self.gate_up(x)
         if self._silu:
-            return self.down(dispatch.silu_mul(gate_up))  # type: ignore[no-any-return]
+            return self.down(dispatch.silu_mul(gate_up))
         gate, up = gate_up.chunk(2, dim=-1)
-        return self.down(self._activation(gate) * up)  # type: ignore[no-any-return]
+        return self.down(self._activation(gate) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -154,7 +155,8 @@ class DecoderForCausalLM(CausalLM):
         self.max_position = config.max_position
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size), requires_grad=False)
         self.rotary = Rotary(config.rope, config.max_position)
-        self.layers = nn.ModuleList(DecoderLayer(config, self.rotary, window) for window in config.windows)
+        layers = [DecoderLayer(config, self.rotary, window) for window in config.windows]
+        self.layers: Sequence[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
 
@@ -162,7 +164,7 @@ class DecoderForCausalLM(CausalLM):
         """See `CausalLM.weight_slots`."""
         found = {"model.embed_tokens.weight": WeightSlot(self.embedding)} | self.norm.slots("model.norm")
         for index, layer in enumerate(self.layers):
-            found |= layer.slots(f"model.layers.{index}")  # type: ignore[operator]
+            found |= layer.slots(f"model.layers.{index}")
         if self.head is not None:
             found["lm_head.weight"] = WeightSlot(self.head)
         return found
@@ -181,7 +183,7 @@ class DecoderForCausalLM(CausalLM):
         for layer in self.layers:
             x, residual = layer(x, residual, batch)
         if residual is None:
-            return self.norm(x)  # type: ignore[no-any-return]
+            return self.norm(x)
         normed, _ = self.norm.add(x, residual)
         return normed
 

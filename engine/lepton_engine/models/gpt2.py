@@ -1,5 +1,6 @@
 """GPT-2: learned positions, layer norms, full heads, transposed weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,7 @@ class Block(nn.Module):
         qkv = self.qkv(self.ln_1(x))
         q, k, v = (part.view(len(x), self._num_heads, -1) for part in qkv.chunk(3, dim=-1))
         x = x + self.attention_output(self.attention(q, k, v, batch))
-        return x + self.mlp_output(self._activation(self.mlp_input(self.ln_2(x))))  # type: ignore[no-any-return]
+        return x + self.mlp_output(self._activation(self.mlp_input(self.ln_2(x))))
 
 
 class GPT2ForCausalLM(CausalLM):
@@ -82,7 +83,8 @@ class GPT2ForCausalLM(CausalLM):
         self.max_position = config.max_position
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size), requires_grad=False)
         self.positions = nn.Parameter(torch.empty(config.max_position, config.hidden_size), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(config, scale) for scale in config.scale)
+        blocks = [Block(config, scale) for scale in config.scale]
+        self.blocks: Sequence[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.norm = LayerNorm(config.hidden_size, config.norm_eps)
         self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
 
@@ -93,7 +95,7 @@ class GPT2ForCausalLM(CausalLM):
             "transformer.wpe.weight": WeightSlot(self.positions),
         }
         for index, block in enumerate(self.blocks):
-            found |= block.slots(f"transformer.h.{index}")  # type: ignore[operator]
+            found |= block.slots(f"transformer.h.{index}")
         found |= self.norm.slots("transformer.ln_f")
         if self.head is not None:
             found["lm_head.weight"] = WeightSlot(self.head)
@@ -108,7 +110,7 @@ class GPT2ForCausalLM(CausalLM):
         x = functional.embedding(input_ids, self.embedding) + functional.embedding(batch.positions, self.positions)
         for block in self.blocks:
             x = block(x, batch)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """See `CausalLM.logits`."""
