@@ -14,6 +14,7 @@ from lepton_service.errors import EngineUnavailableError
 from lepton_service.options import ServerOptions
 from lepton_service.server import Listener, control_listener, inference_listener
 from lepton_service.state import Phase, ServerState
+from lepton_service.waiting import any_set
 
 WATCH_SECONDS = 1.0
 EXIT_OK, EXIT_FAILED, EXIT_CUT_SHORT = 0, 1, 143
@@ -52,6 +53,7 @@ class FrontEnd:
         self.stop = Stop()
         self.failure: Exception | None = None
         self._make_engine = make_engine
+        self._failed = asyncio.Event()
         self.inference: Listener | None = None
         self.control: Listener | None = None
 
@@ -103,7 +105,7 @@ class FrontEnd:
             self.state.mark_ready(engine)
             _log.info("model %s is ready", self.state.model_name)
             while self.state.phase is Phase.READY:
-                await asyncio.sleep(WATCH_SECONDS)
+                await any_set(self._failed, within=WATCH_SECONDS)
                 await engine.stats()
             self.failure = self.failure or EngineUnavailableError("the engine has ended")
         except LeptonError as error:
@@ -116,6 +118,7 @@ class FrontEnd:
         if isinstance(error, EngineDeadError) and self.state.phase is Phase.READY:
             self.failure = error
             self.state.mark_failed()
+            self._failed.set()
 
 
 async def serve(options: ServerOptions, model_name: str, make_engine: MakeEngine) -> int:

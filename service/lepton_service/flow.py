@@ -1,7 +1,7 @@
 """Putting a stream's tokens together, for fewer and larger messages.
 
-Without coalescing a stream reads the engine's iterator directly: what comes while a message is written is merged there
-into the next output, so that a slow reader gets fewer and larger deltas, and its memory is bounded by the output's length.
+Without coalescing a stream reads the engine's iterator directly. What comes while a message is written is merged there
+into the next output, so that a slow reader gets fewer and larger deltas, and its memory is bounded by the output.
 """
 
 import asyncio

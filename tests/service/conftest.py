@@ -1,4 +1,4 @@
-"""A front end on loopback ports before an engine that is a fake: it makes up tokens, and keeps books like the real one."""
+"""A front end on loopback ports before an engine that is a fake: it makes up tokens and keeps books like the real."""
 
 import asyncio
 import time

@@ -15,7 +15,9 @@ Eventually = Callable[[Callable[[], bool]], Any]
 
 async def all_free(running: Any) -> bool:
     stats = await running.client.stats()
-    return stats.running == 0 and stats.kv_blocks_free == stats.kv_blocks_total and stats.kv_blocks_referenced == 0
+    return bool(
+        stats.running == 0 and stats.kv_blocks_free == stats.kv_blocks_total and stats.kv_blocks_referenced == 0
+    )
 
 
 async def until_free(running: Any) -> None:
@@ -45,7 +47,8 @@ async def test_cancelling_before_the_first_token_frees_too(running: Any) -> None
 async def test_cancelling_before_admission_frees_too(running: Any, eventually: Eventually) -> None:
     running.engine.admit.clear()
     stub = generation_pb2_grpc.GenerationServiceStub(running.client.channel)
-    for call in (stub.Generate(generate_request("hi")), stub.Complete(generate_request("hi"))):  # type: ignore[arg-type]
+    for method in (stub.Generate, stub.Complete):
+        call: Any = method(generate_request("hi"))
         reader = asyncio.ensure_future(call.read() if hasattr(call, "read") else call)
         await eventually(lambda: len(running.engine.jobs) == 1)
         call.cancel()
@@ -98,7 +101,7 @@ async def test_a_coalesced_stream_that_is_cancelled_leaves_no_task(running: Any,
     stream.cancel()
     await until_free(running)
     await eventually(lambda: running.front.inference.tracker.count == 0)
-    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in names if "Mailbox" in name or "_make" in name]
 
 

@@ -68,7 +68,7 @@ async def test_the_servers_own_streams_are_not_waited_for(run_front: Run) -> Non
             if target == running.target:
                 watched = watch
         running.front.stop.signal()
-        last = None
+        last: Any = None
         while (response := await watched.read()) is not grpc.aio.EOF:
             last = response
         assert last is not None
@@ -134,7 +134,7 @@ async def test_calls_in_a_row_see_no_error_while_the_server_drains(run_front: Ru
                         errors.append(str(error))
 
         callers = [asyncio.create_task(caller()) for _ in range(8)]
-        while done < 50:
+        while done < 50:  # noqa: ASYNC110 (counted by the callers)
             await asyncio.sleep(0.002)
         running.front.stop.signal()
         assert await running.life == EXIT_OK

@@ -133,9 +133,14 @@ async def silent_stream(running: Any, ping_ms: int, pings: int) -> grpc.StatusCo
     async with grpc.aio.insecure_channel(running.target, options=options) as channel:
         call = generation_pb2_grpc.GenerationServiceStub(channel).Generate(generate_request("hi", max_tokens=1))
         await call.initial_metadata()
-        done, _ = await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=ping_ms * pings / 1000)
+        await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=ping_ms * pings / 1000)
         running.engine.go.set()
-        return done.pop().result() if done else await call.code()
+        try:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return await call.code()
 
 
 async def test_keepalive_pings_are_permitted_on_a_silent_stream(run_front: Run) -> None:
@@ -144,7 +149,7 @@ async def test_keepalive_pings_are_permitted_on_a_silent_stream(run_front: Run) 
 
 
 async def test_pings_faster_than_permitted_are_answered_with_goaway(run_front: Run) -> None:
-    """The control of the test above: with another interval the same client is sent away, so the option has an effect."""
+    """The control of the test above: another interval sends the same client away, so the option has an effect."""
     async with run_front(min_ping_interval=300.0) as running:
         assert await silent_stream(running, ping_ms=50, pings=1000) == grpc.StatusCode.UNAVAILABLE
 

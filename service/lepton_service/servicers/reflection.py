@@ -37,7 +37,8 @@ def register_v1() -> None:
     proto.package = "grpc.reflection.v1"
     for message in proto.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
+            if field.type_name:  # setting it makes it present, which only messages' fields may have
+                field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
     for service in proto.service:
         for method in service.method:
             method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
@@ -98,8 +99,7 @@ class ReflectionServicer:
             elif kind == "file_by_filename":
                 response.file_descriptor_response.CopyFrom(_files(pool.FindFileByName(request.file_by_filename)))
             elif kind == "file_containing_symbol":
-                file = pool.FindFileContainingSymbol(request.file_containing_symbol)
-                response.file_descriptor_response.CopyFrom(_files(file))
+                response.file_descriptor_response.CopyFrom(_files(_file_of(request.file_containing_symbol)))
             elif kind == "file_containing_extension":
                 extension = request.file_containing_extension
                 message = pool.FindMessageTypeByName(extension.containing_type)
@@ -120,6 +120,22 @@ class ReflectionServicer:
 
 def _error(code: grpc.StatusCode, message: str) -> ErrorResponse:
     return ErrorResponse(error_code=code.value[0], error_message=message)
+
+
+def _file_of(symbol: str) -> FileDescriptor:
+    """The file of a symbol; the pool knows methods and fields by what holds them only. Raises KeyError."""
+    try:
+        return Default().FindFileContainingSymbol(symbol)
+    except KeyError:
+        holder, _, name = symbol.rpartition(".")
+        found = Default().FindFileContainingSymbol(holder)
+        package = f"{found.package}."
+        if not holder.startswith(package):
+            raise
+        service = found.services_by_name.get(holder.removeprefix(package))
+        if service is not None and name in service.methods_by_name:
+            return found
+        raise
 
 
 def _files(file: FileDescriptor) -> FileDescriptorResponse:
