@@ -1,0 +1,184 @@
+"""`lepton serve`: a model behind gRPC."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lepton_service.commands.arguments import (
+    add_engine_arguments,
+    count,
+    engine_options,
+    port,
+    positive_seconds,
+    seconds,
+    size,
+)
+from lepton_service.options import CONTROL_PORT, INFERENCE_PORT, MAX_REQUEST_BYTES, ServerOptions, TLSFiles
+
+if TYPE_CHECKING:
+    from lepton_service.engine_api import Engine
+
+HELP = "serve a model over gRPC"
+DESCRIPTION = """Serve a model over gRPC (lepton.v1).
+
+Answers health at once, loads the model, then turns SERVING. SIGTERM and SIGINT drain: the named services turn
+NOT_SERVING, new calls are taken for the propagation time, running ones may end within the drain timeout. A second
+signal ends at once."""
+EPILOG = """examples:
+  lepton serve                                the embedded demonstration model
+  lepton serve ~/models/llama-1b --dtype bfloat16
+  lepton serve --port 0 --control-port 0      free ports, named in the log"""
+
+EMBEDDED_NAME = "lepton-embedded"
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+_log = logging.getLogger("lepton.serve")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `lepton serve`."""
+    parser.add_argument(
+        "model", nargs="?", help="checkpoint folder or Hugging Face id in the local cache (default: the embedded model)"
+    )
+    parser.add_argument("--served-model-name", metavar="NAME", help="name that requests use (default: the folder's)")
+    group = parser.add_argument_group("listening")
+    group.add_argument("--host", default="127.0.0.1", help="address of the inference port (default: 127.0.0.1)")
+    group.add_argument(
+        "--port",
+        type=port,
+        default=INFERENCE_PORT,
+        help=f"inference port, 0 for a free one (default: {INFERENCE_PORT})",
+    )
+    group.add_argument("--control-host", default="127.0.0.1", help="address of the control port (default: 127.0.0.1)")
+    group.add_argument(
+        "--control-port",
+        type=port,
+        default=CONTROL_PORT,
+        help=f"plaintext port for health and statistics (default: {CONTROL_PORT})",
+    )
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain of the inference port (PEM)")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    group.add_argument(
+        "--tls-client-ca", type=Path, metavar="FILE", help="require client certificates of this authority (PEM)"
+    )
+    group = parser.add_argument_group("limits")
+    group.add_argument(
+        "--max-request-bytes",
+        type=size,
+        default=MAX_REQUEST_BYTES,
+        metavar="SIZE",
+        help="largest request message (default: 16MiB)",
+    )
+    group.add_argument(
+        "--max-stream-seconds",
+        type=positive_seconds,
+        metavar="S",
+        help="end longer outputs with FINISH_REASON_TIME_LIMIT (default: no bound)",
+    )
+    group.add_argument("--max-queued-requests", type=count, metavar="N", help="refuse further ones (default: no bound)")
+    group.add_argument("--max-queued-tokens", type=count, metavar="N", help="refuse further ones (default: no bound)")
+    group = parser.add_argument_group("end")
+    group.add_argument(
+        "--drain-propagation",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="take new calls for this long after SIGTERM (default: 5)",
+    )
+    group.add_argument(
+        "--drain-timeout", type=seconds, default=60.0, metavar="S", help="then wait this long at most (default: 60)"
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(default: info)"
+    )
+    add_engine_arguments(parser)
+
+
+def server_options(args: argparse.Namespace) -> ServerOptions:
+    """The server's settings from the command line.
+
+    Raises:
+        ValueError: TLS flags that do not go together.
+    """
+    tls = None
+    if args.tls_cert is not None or args.tls_key is not None:
+        if args.tls_cert is None or args.tls_key is None:
+            raise ValueError("--tls-cert and --tls-key go together, one of them is missing")
+        tls = TLSFiles(args.tls_cert, args.tls_key, args.tls_client_ca)
+    elif args.tls_client_ca is not None:
+        raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+    return ServerOptions(
+        host=args.host,
+        port=args.port,
+        control_host=args.control_host,
+        control_port=args.control_port,
+        tls=tls,
+        drain_propagation=args.drain_propagation,
+        drain_timeout=args.drain_timeout,
+        max_stream_seconds=args.max_stream_seconds,
+        max_request_bytes=args.max_request_bytes,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until told to stop.
+
+    Returns:
+        0 after a clean drain, 143 after one that was cut short, 1 when it could not start or the engine failed, 2 for
+        flags that do not go together.
+    """
+    logging.basicConfig(
+        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        options = server_options(args)
+    except ValueError as error:
+        print(f"lepton serve: {error}", file=sys.stderr)
+        return 2
+    if options.tls is None and options.host not in LOOPBACK:
+        _log.warning("listening on %s without TLS: everyone who reaches it may use the model", options.host)
+    name = args.served_model_name or (EMBEDDED_NAME if args.model is None else Path(args.model).resolve().name)
+    from lepton_service.app import serve
+    from lepton_service.server import PortInUseError
+    from lepton_service.tls import TLSError
+
+    async def make_engine() -> "Engine":
+        return await asyncio.to_thread(_engine, args)
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(serve(options, name, make_engine))
+    except (PortInUseError, TLSError) as error:
+        print(f"lepton serve: {error}", file=sys.stderr)
+        return 1
+
+
+def _engine(args: argparse.Namespace) -> "Engine":
+    """Imports the engine's front door and reads the tokenizer; the weights are read by `start` in another process."""
+    from lepton_engine.engine import AsyncLeptonEngine
+
+    model = args.model
+    if model is None:
+        from lepton_engine import embedded
+
+        model = embedded.path()
+    return AsyncLeptonEngine(
+        model,
+        in_process=False,
+        max_queued_requests=args.max_queued_requests,
+        max_queued_tokens=args.max_queued_tokens,
+        **engine_options(args),
+    )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
