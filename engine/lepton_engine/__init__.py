@@ -6,9 +6,13 @@ with LeptonEngine("path/to/checkpoint") as engine:
     print(engine.generate("Once upon a time", SamplingParams(max_tokens=32))[0].outputs[0].text)
 """
 
-from lepton_engine.engine import AsyncLeptonEngine, LeptonEngine
-from lepton_engine.outputs import CompletionOutput, RequestOutput, ScoreOutput
-from lepton_engine.sampling_params import OutputKind, SamplingParams
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lepton_engine.engine import AsyncLeptonEngine, LeptonEngine
+    from lepton_engine.outputs import CompletionOutput, RequestOutput, ScoreOutput
+    from lepton_engine.sampling_params import OutputKind, SamplingParams
 
 __all__ = [
     "AsyncLeptonEngine",
@@ -19,3 +23,20 @@ __all__ = [
     "SamplingParams",
     "ScoreOutput",
 ]
+
+_MODULES = {
+    "AsyncLeptonEngine": "engine",
+    "CompletionOutput": "outputs",
+    "LeptonEngine": "engine",
+    "OutputKind": "sampling_params",
+    "RequestOutput": "outputs",
+    "SamplingParams": "sampling_params",
+    "ScoreOutput": "outputs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: a gRPC front end answers health before it needs tokenizers and templates."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -17,6 +17,7 @@ from lepton_service.state import Phase, ServerState
 from lepton_service.waiting import any_set
 
 WATCH_SECONDS = 1.0
+FAILURE_GRACE_SECONDS = 2.0
 EXIT_OK, EXIT_FAILED, EXIT_CUT_SHORT = 0, 1, 143
 
 _log = logging.getLogger("lepton.serve")
@@ -88,7 +89,7 @@ class FrontEnd:
         if self.failure is not None:
             _log.error("%s: %s", type(self.failure).__name__, self.failure)
             self.state.mark_failed()
-            await self.inference.cancel()
+            await self.inference.stop(FAILURE_GRACE_SECONDS)  # calls end by the engine's error: let them say so
             await self.control.cancel()
             if self.state.engine is not None:
                 await self.state.engine.shutdown()

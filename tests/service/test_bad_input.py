@@ -25,8 +25,10 @@ from lepton_service.client import (
     ResourceExhaustedError,
     UnavailableError,
     UnsupportedError,
+    complete_request,
     generate_request,
 )
+from lepton_service.client.errors import from_rpc_error
 
 USER = ChatMessage(role=Role.ROLE_USER, content=[ContentPart(text="hi")])
 
@@ -241,9 +243,14 @@ async def test_a_request_that_fails_midway_delivers_what_it_had(running: Any) ->
 async def test_an_engine_that_has_ended_ends_the_server(run_front: Callable[..., Any]) -> None:
     async with run_front() as running:
         running.engine.refusal = running.engine.dead = EngineDeadError("the engine has ended")
-        with pytest.raises(UnavailableError) as caught:
-            await running.client.complete("hi")
-        assert caught.value.reason == "ENGINE_UNAVAILABLE"
+        once = [("grpc.enable_retries", 0)]  # the published retries would end at a server that has gone
+        async with grpc.aio.insecure_channel(running.target, options=once) as channel:
+            call: Any = generation_pb2_grpc.GenerationServiceStub(channel).Complete(complete_request("hi"))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+        error = from_rpc_error(caught.value)
+        assert isinstance(error, UnavailableError)
+        assert error.reason == "ENGINE_UNAVAILABLE"
         assert await running.life == 1
 
 
