@@ -1,0 +1,225 @@
+"""The CPU kernels on tensors: each checks what the C ABI can't, and makes one call."""
+
+import ctypes
+import functools
+from typing import Never
+
+import torch
+
+from lepton_engine.kernels.cpu import library
+from lepton_engine.layers.batch import BatchContext, KVGroupBatch
+
+_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_STATUS = {1: "an argument that no kernel takes", 2: "out of memory"}
+
+
+class NativeKernels:
+    """The kernels of `reference` by the same names, in one native call each.
+
+    They take float32, bfloat16 and float16 tensors in ordinary memory and run on torch.get_num_threads() threads of
+    torch's own pool. What they cannot take (see `takes_*`) belongs to the twin; the methods don't check it again.
+    """
+
+    def __init__(self, lib: ctypes.CDLL) -> None:
+        self._library = lib
+        self._attention = lib.lepton_paged_attention
+        self._rms_norm = lib.lepton_rms_norm
+        self._rotary_store = lib.lepton_rotary_store
+        self._silu_mul = lib.lepton_silu_mul
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use: baseline, avx2, avx512 or avx512bf16."""
+        return library.current_isa(self._library)
+
+    def select_isa(self, name: str) -> None:
+        """Keeps to one instruction set, for all threads of the process; tests compare them. ValueError if it can't."""
+        library.select_isa(self._library, name)
+
+    def takes(self, x: torch.Tensor) -> bool:
+        """Whether a tensor is of a kind that the kernels compute with: CPU memory, rows contiguous."""
+        return x.is_cpu and x.dtype in _CODES and x.stride(-1) == 1
+
+    def takes_rows(self, x: torch.Tensor, residual: torch.Tensor) -> bool:
+        """Whether add_rms_norm can run: two dimensions, rows contiguous; the residual, which it overwrites, wholly."""
+        return (
+            x.dim() == 2
+            and self.takes(x)
+            and residual.dtype == x.dtype
+            and residual.is_contiguous()
+            and residual.shape == x.shape
+        )
+
+    def takes_heads(self, x: torch.Tensor) -> bool:
+        """Whether a [T, H, D] tensor has its heads side by side, as kernels over heads need it."""
+        return x.is_cpu and x.dtype in _CODES and x.stride()[1:] == (x.shape[2], 1)
+
+    def takes_attention(self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
+        """Whether paged_attention can run: heads of even size, a cache of q's dtype with contiguous blocks."""
+        return (
+            self.takes_heads(q)
+            and q.shape[2] % 2 == 0
+            and _takes_cache(q, k_cache)
+            and _takes_cache(q, v_cache)
+            and k_cache.stride(0) == v_cache.stride(0)
+        )
+
+    def takes_store(self, k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
+        """Whether keys and values can be stored as they are."""
+        return (
+            self.takes_heads(k)
+            and self.takes_heads(v)
+            and k.dtype == v.dtype
+            and _takes_cache(k, k_cache)
+            and _takes_cache(v, v_cache)
+            and k_cache.stride(0) == v_cache.stride(0)
+        )
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """See `reference.rms_norm`."""
+        dim = x.shape[-1]
+        if x.dim() != 2:
+            x = x.contiguous()
+        out = torch.empty(x.shape, dtype=x.dtype)
+        rows = x.numel() // dim
+        stride = x.stride(-2) if x.dim() == 2 else dim
+        threads = torch.get_num_threads()
+        code = _CODES[x.dtype]
+        status = self._rms_norm(
+            code, threads, x.data_ptr(), None, weight.data_ptr(), out.data_ptr(), None, stride, 0, rows, dim, eps
+        )
+        return out if not status else _fail("rms_norm", status)
+
+    def add_rms_norm(
+        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `reference.add_rms_norm`; the new residual is written over the old one."""
+        rows, dim = x.shape
+        out = torch.empty(x.shape, dtype=x.dtype)
+        total = residual.data_ptr()
+        status = self._rms_norm(
+            _CODES[x.dtype],
+            torch.get_num_threads(),
+            x.data_ptr(),
+            total,
+            weight.data_ptr(),
+            out.data_ptr(),
+            total,
+            x.stride(0),
+            dim,
+            rows,
+            dim,
+            eps,
+        )
+        return (out, residual) if not status else _fail("add_rms_norm", status)
+
+    def rotary_store(
+        self,
+        q: torch.Tensor | None,
+        k: torch.Tensor,
+        v: torch.Tensor | None,
+        positions: torch.Tensor | None,
+        cos_sin_cache: torch.Tensor | None,
+        k_cache: torch.Tensor | None,
+        v_cache: torch.Tensor | None,
+        slot_mapping: torch.Tensor | None,
+    ) -> None:
+        """`reference.apply_rotary` and `reference.store_kv` in one pass over the tokens.
+
+        Without q, positions and cos_sin_cache nothing is rotated; without v, the caches and slot_mapping nothing is
+        stored.
+        """
+        tokens, kv_heads, head_dim = k.shape
+        status = self._rotary_store(
+            _CODES[k.dtype],
+            torch.get_num_threads(),
+            None if q is None else q.data_ptr(),
+            k.data_ptr(),
+            None if v is None else v.data_ptr(),
+            None if positions is None else positions.data_ptr(),
+            None if cos_sin_cache is None else cos_sin_cache.data_ptr(),
+            None if k_cache is None else k_cache.data_ptr(),
+            None if v_cache is None else v_cache.data_ptr(),
+            None if slot_mapping is None else slot_mapping.data_ptr(),
+            0 if q is None else q.stride(0),
+            k.stride(0),
+            0 if v is None else v.stride(0),
+            0 if k_cache is None else k_cache.stride(0),
+            tokens,
+            0 if q is None else q.shape[1],
+            kv_heads,
+            head_dim,
+            0 if cos_sin_cache is None else cos_sin_cache.shape[1],
+            1 if k_cache is None else k_cache.shape[2],
+        )
+        if status:
+            _fail("rotary_store", status)
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `reference.silu_mul`."""
+        rows, twice = gate_up.shape
+        out = torch.empty((rows, twice // 2), dtype=gate_up.dtype)
+        status = self._silu_mul(
+            _CODES[gate_up.dtype],
+            torch.get_num_threads(),
+            gate_up.data_ptr(),
+            out.data_ptr(),
+            gate_up.stride(0),
+            rows,
+            twice // 2,
+        )
+        return out if not status else _fail("silu_mul", status)
+
+    def paged_attention(
+        self,
+        q: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        batch: BatchContext,
+        group: KVGroupBatch,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """See `reference.paged_attention`."""
+        tokens, heads, head_dim = q.shape
+        out = torch.empty((tokens, heads, head_dim), dtype=q.dtype)
+        _, kv_heads, block_size, _ = k_cache.shape
+        status = self._attention(
+            _CODES[q.dtype],
+            torch.get_num_threads(),
+            q.data_ptr(),
+            k_cache.data_ptr(),
+            v_cache.data_ptr(),
+            out.data_ptr(),
+            group.block_table.data_ptr(),
+            batch.query_start.data_ptr(),
+            batch.seq_lens.data_ptr(),
+            q.stride(0),
+            k_cache.stride(0),
+            group.block_table.stride(0),
+            len(batch.query_lens),
+            heads,
+            kv_heads,
+            head_dim,
+            block_size,
+            window or 0,
+            scale,
+        )
+        return out if not status else _fail("paged_attention", status)
+
+
+@functools.cache
+def native() -> NativeKernels | None:
+    """The kernels of this process, or None where the library is missing or switched off (LEPTON_CPU_KERNELS=0)."""
+    lib = library.load()
+    return None if lib is None else NativeKernels(lib)
+
+
+def _takes_cache(x: torch.Tensor, cache: torch.Tensor) -> bool:
+    _, _, block_size, head_dim = cache.shape
+    return cache.dtype == x.dtype and cache.is_cpu and cache.stride()[1:] == (block_size * head_dim, head_dim, 1)
+
+
+def _fail(kernel: str, status: int) -> Never:
+    message = f"{kernel}: {_STATUS.get(status, f'status {status}')}"
+    raise MemoryError(message) if status == 2 else RuntimeError(message)
