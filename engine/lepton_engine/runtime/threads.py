@@ -8,7 +8,7 @@ from pathlib import Path
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, bounded by the CPU quota of its cgroup (v1 or v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_quota())))
+    return max(1, math.ceil(min(cores, _quota())))
 
 
 def _quota() -> float:

@@ -79,7 +79,7 @@ class Detokenizer:
         """Account for a text that contradicts what is out already.
 
         Either a character that the prompt's last tokens began has been finished, and now shows in place of U+FFFD; or a
-        run of byte-fallback tokens, out already as far as it was UTF-8, has gone wrong and decodes to U+FFFD as a whole.
+        run of byte-fallback tokens, out already as far as it was UTF-8, has gone wrong and is now all U+FFFD.
         """
         if self._in_prompt:
             self._released = len(self._text[: self._released].rstrip(_UNKNOWN))

@@ -1,0 +1,65 @@
+"""Choosing from rows of the vocabulary in ways that do not depend on the other rows, nor on the order of additions.
+
+Rows are seen in blocks, so that one fast pass over the vocabulary leaves little to search.
+"""
+
+import torch
+import torch.nn.functional as F
+
+BLOCK = 128
+_SMALL_BLOCK = 32
+
+
+def pad_to_blocks(rows: torch.Tensor, block: int, value: float) -> torch.Tensor:
+    """[R, V] -> [R, ceil(V / block), block], padded with `value`; a view where V is a multiple."""
+    missing = -rows.shape[1] % block
+    padded = F.pad(rows, (0, missing), value=value) if missing else rows.contiguous()
+    return padded.view(rows.shape[0], -1, block)
+
+
+def first_argmax(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest value and its lowest index in each row of [R, V]; NaN counts as largest."""
+    blocks = pad_to_blocks(rows, BLOCK, -torch.inf)
+    best, block = blocks.amax(dim=-1).max(dim=-1)
+    chosen = blocks[torch.arange(len(rows), device=rows.device), block]
+    return best, block * BLOCK + chosen.argmax(dim=-1)
+
+
+def top_values(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` largest values of each row of [R, V], best first, and their indices.
+
+    The count blocks with the largest maxima hold the count largest values, so only those are searched.
+    """
+    size = rows.shape[1]
+    if count * _SMALL_BLOCK * 2 > size:
+        found = rows.topk(min(count, size), dim=-1)
+        return found.values, found.indices
+    blocks = pad_to_blocks(rows, _SMALL_BLOCK, -torch.inf)
+    # Blocks in the order of their indices: then equal values come in an order that depends on this row alone.
+    chosen = blocks.amax(dim=-1).topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values
+    candidates = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _SMALL_BLOCK)).flatten(1)
+    found = candidates.topk(count, dim=-1)
+    block = chosen.gather(1, found.indices // _SMALL_BLOCK)
+    return found.values, block * _SMALL_BLOCK + found.indices % _SMALL_BLOCK
+
+
+def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Invert the cumulative distribution of each row.
+
+    Args:
+        weights: float32 [R, V], integers >= 0 whose row sums stay below 2**53: then every sum in float64 is exact,
+            whatever its order. NaN anywhere in a row draws index 0.
+        uniforms: float64 [R] in [0, 1).
+
+    Returns:
+        int64 [R], an index of positive weight.
+    """
+    blocks = pad_to_blocks(weights, BLOCK, 0.0)
+    reached = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    total = reached[:, -1]
+    target = torch.minimum((uniforms * total).floor(), total - 1)[:, None]
+    block = (reached <= target).sum(dim=-1)
+    before = torch.where(block > 0, reached.gather(1, (block - 1).clamp_(min=0)[:, None])[:, 0], 0.0)
+    chosen = blocks[torch.arange(len(weights), device=weights.device), block]
+    inside = chosen.cumsum(dim=-1, dtype=torch.float64)
+    return block * BLOCK + (inside <= target - before[:, None]).sum(dim=-1)

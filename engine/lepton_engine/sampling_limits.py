@@ -1,0 +1,53 @@
+"""What sampling parameters may ask of a given model. Imports no torch."""
+
+from collections.abc import Collection, Iterable
+
+from lepton_engine.errors import InvalidRequestError
+from lepton_engine.sampling_params import SamplingParams
+
+NEVER = -100.0  # vLLM's and OpenAI's users ban a token with the lowest bias.
+
+
+def validate_params(params: SamplingParams, vocab_size: int, stop_token_ids: Collection[int] | None = None) -> None:
+    """Check the parameters that depend on the vocabulary.
+
+    Args:
+        vocab_size: columns of the model's logits.
+        stop_token_ids: every token that ends the output, end-of-sequence tokens included; None takes the
+            parameters' own.
+
+    Raises:
+        InvalidRequestError: naming the field: a token id outside the vocabulary, logprobs above its size, or allowed
+            tokens none of which could ever be sampled.
+    """
+    _check_ids("logit_bias", params.logit_bias or (), vocab_size)
+    _check_ids("allowed_token_ids", params.allowed_token_ids or (), vocab_size)
+    _check_ids("stop_token_ids", params.stop_token_ids, vocab_size)
+    for name, count in (("logprobs", params.logprobs), ("prompt_logprobs", params.prompt_logprobs)):
+        if count is not None and count > vocab_size:
+            raise _invalid(name, f"{count} exceeds the vocabulary of {vocab_size} tokens")
+    _check_allowed(params, params.stop_token_ids if stop_token_ids is None else stop_token_ids)
+
+
+def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise _invalid(name, f"token id {token_id} is outside the vocabulary of {vocab_size} tokens")
+
+
+def _check_allowed(params: SamplingParams, stop_token_ids: Collection[int]) -> None:
+    if params.allowed_token_ids is None:
+        return
+    allowed = set(params.allowed_token_ids)
+    if params.min_tokens and allowed <= set(stop_token_ids):
+        raise _invalid(
+            "allowed_token_ids",
+            f"holds only stop tokens, none of which may be sampled within the first {params.min_tokens} (min_tokens)",
+        )
+    banned = {token for token, bias in (params.logit_bias or {}).items() if bias <= NEVER}
+    if allowed <= banned:
+        raise _invalid("allowed_token_ids", f"holds only tokens that logit_bias bans with {NEVER:g}")
+
+
+def _invalid(name: str, reason: str) -> InvalidRequestError:
+    return InvalidRequestError(f"sampling_params.{name}", reason)
