@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 DISTRIBUTIONS := protos engine service operator
-INPUTS := pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
+INPUTS := pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml) \
+	engine/CMakeLists.txt $(shell find engine/lepton_engine/kernels/cpu/src -type f)
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo test lint bench constraints
