@@ -137,7 +137,9 @@ class EngineCore:
         plan = self._scheduler.schedule(began)
         launched = self._launch(plan) if plan.scheduled else None
         if self._in_flight is not None:
-            self._settle(*self._in_flight)
+            if (crash := self._settle(*self._in_flight)) is not None and launched is not None:
+                self._fail(plan, crash)  # It may have read what the crashed step was to write.
+                launched = None
             self._in_flight = None
         if launched is not None:
             if self._overlap:
@@ -156,24 +158,25 @@ class EngineCore:
             self._fail(plan, error)
             return None
 
-    def _settle(self, plan: StepPlan, launched: Launched) -> None:
+    def _settle(self, plan: StepPlan, launched: Launched) -> Exception | None:
+        """Take in the results of a step; what it raised, if it has crashed."""
         try:
             result = launched.result()
         except Exception as error:
             self._fail(plan, error)
-            return
+            return error
         generated = self._scheduler.generated_tokens
         self._scheduler.settle(plan, result)
         generated = self._scheduler.generated_tokens - generated
         prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
         self._rates.append((time.monotonic(), prompt, generated))
         self._trim_rates()
+        return None
 
     def _fail(self, plan: StepPlan, error: Exception) -> None:
         logger.error("a step of %d sequences failed", len(plan.scheduled), exc_info=error)
         failure = RequestFailedError(f"the step failed: {type(error).__name__}: {error}")
-        for key in {entry.sequence.request.key for entry in plan.scheduled}:
-            self._scheduler.fail(key, failure, forget=True)
+        self._scheduler.fail_step(plan, failure)
 
     def take_replies(self) -> dict[str, list[Reply]]:
         """What is to be told to whom since the last call."""

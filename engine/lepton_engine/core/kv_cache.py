@@ -227,19 +227,22 @@ class KVCacheManager:
                 if block != NULL_BLOCK:
                     pool.hold(block)
 
-    def release(self, sequence: Sequence, *, forget: bool = False) -> None:
-        """Give back all that a sequence holds, the tail first so that prefixes outlive it.
+    def forget(self, sequence: Sequence) -> None:
+        """Make a sequence's content unhittable, also what it holds no more: it is not to be trusted."""
+        for content in sequence.hashes:
+            for pool in self.pools:
+                block = pool.lookup(content)
+                if block is not None:
+                    pool.forget(block)
 
-        With `forget` its blocks become unhittable: their content is not to be trusted.
-        """
+    def release(self, sequence: Sequence) -> None:
+        """Give back all that a sequence holds, the tail first so that prefixes outlive it."""
         self.unfollow(sequence)
         for content in list(sequence.leads):
             self._resolve(content)
         for pool, table in zip(self.pools, sequence.blocks, strict=False):
             for block in reversed(table):
                 if block != NULL_BLOCK:
-                    if forget:
-                        pool.forget(block)
                     pool.release(block)
         sequence.blocks = []
         sequence.window_start = []

@@ -138,10 +138,18 @@ class Scheduler:
         if request is None:
             return
         for sequence in request.sequences:
+            if forget:
+                self.cache.forget(sequence)
             if sequence.state is not SequenceState.FINISHED:
-                self._release(sequence, forget=forget)
+                self._release(sequence)
         self._drop(request, "error")
         self._tell(request, Failed(key, type(error).__name__, str(error)))
+
+    def fail_step(self, plan: StepPlan, error: LeptonError) -> None:
+        """End the requests of a crashed step. A step launched after it may have read its blocks and fails as well."""
+        for entry in plan.scheduled:
+            self.cache.forget(entry.sequence)  # Also of what has ended, or lost its blocks, since it was scheduled.
+            self.fail(entry.sequence.request.key, error, forget=True)
 
     def take_events(self) -> list[tuple[str, Event]]:
         """What has happened since the last call, each with the client that is to hear of it."""
@@ -268,8 +276,8 @@ class Scheduler:
                 request.prompt_scored = start + len(entries) >= len(request.prompt)
         for entry in plan.scheduled:
             sequence = entry.sequence
-            scored = sequence.request.max_tokens == 0 and sequence.num_remaining == 0
-            if scored and sequence.state is SequenceState.RUNNING:
+            scored = sequence.request.max_tokens == 0 and entry.start + entry.num_tokens == sequence.num_prompt
+            if scored and sequence.state is not SequenceState.FINISHED:
                 self._finish(sequence, "length")
         for i, sample in enumerate(plan.samples):
             sequence = sample.sequence
@@ -364,7 +372,7 @@ class Scheduler:
         if request.first_scheduled_time is not None:
             self._durations.append(time.monotonic() - request.first_scheduled_time)
 
-    def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
+    def _release(self, sequence: Sequence) -> None:
         """The one way out of every state: queue, wait, slots and blocks are given back; the state is FINISHED."""
         if sequence.state is SequenceState.RUNNING:
             self._running.remove(sequence)
@@ -374,7 +382,7 @@ class Scheduler:
             self._waiting.discard(sequence)
             self._following.discard(sequence)
             self._queued_tokens -= sequence.num_prompt
-        self.cache.release(sequence, forget=forget)
+        self.cache.release(sequence)
         sequence.state = SequenceState.FINISHED
 
     def problems(self) -> list[str]:

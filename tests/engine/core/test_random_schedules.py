@@ -1,0 +1,179 @@
+"""Random schedules: every invariant at every step, every KV read, and at the end every token.
+
+`LEPTON_SEEDS=FIRST:LAST` runs those seeds instead of the usual ones.
+"""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+from lepton_engine.core.request import Request, SequenceState
+from lepton_engine.errors import InvalidRequestError, QueueFullError
+
+from tests.engine.core.device import VOCABULARY, Fault
+from tests.engine.core.loop import Loop
+
+SHARDS, SEEDS_PER_SHARD, STEPS = 8, 120, 60
+
+
+class Storm:
+    """One seed: a random engine and random things that happen to it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.seen: Counter[str] = Counter()
+        self.loop = self._loop()
+        self.families = [self._tokens(60) for _ in range(self.random.randint(1, 3))]
+        self.rate = self.random.choice([0.2, 0.6, 2.0])
+        self.cancels = self.random.choice([0.0, 0.05, 0.3])
+        self.crashes = self.random.choice([0.0, 0.0, 0.03])
+        self.invalid = self.random.choice([0.0, 0.0, 0.03])
+        self.priorities = self.random.choice([1, 1, 3])
+        self.ended_early: set[str] = set()
+        self.may_fail: set[str] = set()
+
+    def _tokens(self, count: int) -> list[int]:
+        return [self.random.randrange(VOCABULARY) for _ in range(count)]
+
+    def _loop(self) -> Loop:
+        r = self.random
+        window = r.randint(1, 12)
+        windows = r.choice([(None,), (None,), (window,), (None, window), (None, window, window + r.randint(1, 9))])
+        roomy = r.random() < 0.3
+        block_size = r.choice([1, 2, 3, 4, 8])
+        longest = r.randint(8, 60)
+        counts = tuple(
+            2 + -(-longest // block_size) * (4 if roomy else 1) + r.randint(0, 12 // block_size) for _ in windows
+        )
+        return Loop(
+            block_size=block_size,
+            windows=windows,
+            num_blocks=counts,
+            max_num_seqs=r.randint(1, 8),
+            budget=r.choice([1, 2, 5, 16, 64]),
+            chunk=r.choice([None, None, 1, 3, 8]),
+            caching=r.random() < 0.85,
+            overlap=r.random() < 0.5,
+            max_queued_requests=r.choice([None, None, None, 3]),
+            max_queued_tokens=r.choice([None, None, None, 40]),
+        )
+
+    def submit(self) -> None:
+        r, loop = self.random, self.loop
+        prompt = r.choice(self.families)[: r.choice([1, 4, 8, 16, r.randint(1, 50)])]
+        if r.random() < 0.5:
+            prompt = prompt + self._tokens(r.randint(0, 6))
+        max_tokens = r.choice([0, 1, 2, 5, r.randint(1, 25)])
+        scored = max_tokens == 0 or r.random() < 0.1
+        request = loop.request(
+            prompt,
+            max_tokens=max_tokens,
+            n=r.choice([1, 1, 1, 2, 4]),
+            priority=r.randrange(self.priorities),
+            tenant=r.choice(["", "", "other"]),
+            stop=r.choice([(), (0,), (0, 1)]),
+            min_tokens=r.randint(0, max_tokens) if r.random() < 0.3 else 0,
+            prompt_logprobs=0 if scored else None,
+            presence_penalty=float(r.random() < 0.2),
+            deadline=loop.now + r.randint(0, 60) if r.random() < 0.1 else None,
+            finish_by=loop.now + r.randint(0, 60) if r.random() < 0.1 else None,
+        )
+        try:
+            loop.submit(request)
+        except QueueFullError:
+            self.seen["refused"] += 1
+            assert loop.scheduler.num_waiting
+        except InvalidRequestError:
+            self.seen["too large"] += 1
+            assert request.params.n > loop.scheduler.max_running or len(prompt) + 1 > loop.cache.layout.max_tokens
+
+    def cancel(self) -> None:
+        live = [request for request in self.loop.requests.values() if request.key in self.loop.scheduler]
+        if not live:
+            return
+        request = self.random.choice(live)
+        states = {sequence.state for sequence in request.sequences}
+        self.seen.update(f"cancelled {state.name}" for state in states)
+        self.seen["cancelled a leader"] += any(sequence.leads for sequence in request.sequences)
+        self.seen["cancelled preempted"] += request.num_preemptions > 0 and SequenceState.WAITING in states
+        index = self.random.randrange(request.params.n) if request.forked and self.random.random() < 0.5 else None
+        self.seen["cancelled one of several"] += index is not None and request.params.n > 1
+        self.ended_early.add(request.key)
+        self.loop.scheduler.abort(request.key, index)
+        assert self.loop.scheduler.problems() == []
+
+    def fault(self) -> Fault:
+        r = self.random
+        return Fault(crash=r.choice(["launch", "result"]) if r.random() < self.crashes else "")
+
+    def step(self) -> None:
+        loop = self.loop
+        before = loop.scheduler.preemptions
+        plan = loop.step(self.fault())
+        self.seen["preempted"] += loop.scheduler.preemptions - before
+        self.seen["copied"] += len(plan.copies)
+        self.seen["with a late token"] += any(
+            e.start + e.num_tokens > len(e.sequence.token_ids) for e in plan.scheduled
+        )
+        for request in loop.requests.values():
+            if request.key in loop.scheduler:
+                self.seen["followed"] += any(s.state is SequenceState.FOLLOWING for s in request.sequences)
+
+    def run(self) -> None:
+        for _ in range(STEPS):
+            while self.random.random() < self.rate / (1 + self.rate):
+                self.submit()
+            if self.random.random() < self.cancels:
+                self.cancel()
+            self.step()
+        self.crashes = self.invalid = 0.0
+        work = sum(
+            r.params.n * (len(r.prompt) + r.max_tokens)
+            for r in self.loop.requests.values()
+            if r.key in self.loop.scheduler
+        )
+        self.loop.run(limit=100 + 4 * work)
+        self.loop.assert_drained()
+        for request in self.loop.requests.values():
+            self.judge(request)
+
+    def judge(self, request: Request) -> None:
+        told = self.loop.told[request.key]
+        if told.error is not None:
+            self.seen[told.error] += 1
+            if told.error == "DeadlineExceededError":
+                assert request.deadline is not None
+            return
+        reasons = set(told.reasons.values())
+        assert len(told.reasons) == request.params.n
+        self.seen.update(reasons)
+        if reasons <= {"stop", "length"}:
+            self.loop.assert_right(request)
+            return
+        assert "abort" not in reasons or request.key in self.ended_early
+        assert "time_limit" not in reasons or request.finish_by is not None
+        for index in range(request.params.n):
+            tokens = self.loop.tokens(request, index)
+            assert tokens == self.loop.alone(request, index)[: len(tokens)]
+
+
+def seeds(shard: int) -> range:
+    if "LEPTON_SEEDS" in os.environ:
+        first, last = map(int, os.environ["LEPTON_SEEDS"].split(":"))
+        return range(first + shard, last + 1, SHARDS)
+    return range(shard, SHARDS * SEEDS_PER_SHARD, SHARDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_random_schedules_keep_every_invariant(shard: int) -> None:
+    seen: Counter[str] = Counter()
+    for seed in seeds(shard):
+        storm = Storm(seed)
+        try:
+            storm.run()
+        except Exception as error:
+            raise AssertionError(f"LEPTON_SEEDS={seed}:{seed} at time {storm.loop.now:g}: {error}") from error
+        seen += storm.seen
+    print(f"shard {shard}: {dict(sorted(seen.items()))}")
