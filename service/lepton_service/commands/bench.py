@@ -25,6 +25,10 @@ EPILOG = """examples:
   lepton bench --rate 4 --prompt-tokens 16-512 --output-tokens 16-256 --json results.json"""
 
 
+class NotReadyError(Exception):
+    """The server's model takes no requests."""
+
+
 def span(text: str) -> tuple[int, int]:
     """A number of tokens, or a range of numbers such as 16-512."""
     low, dash, high = text.partition("-")
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     except LeptonClientError as error:
         print(f"lepton bench: {args.server}: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
+    except (OSError, NotReadyError) as error:
         print(f"lepton bench: {error}", file=sys.stderr)
         return 1
     text = json.dumps(figures, indent=2)
@@ -91,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict, replace
+
+    from lepton.v1.model_pb2 import ModelState
 
     from lepton_service.client import AsyncLeptonClient
     from lepton_service.load import Load, run_load
@@ -109,6 +115,9 @@ async def _bench(args: argparse.Namespace) -> dict[str, Any]:
     )
     async with AsyncLeptonClient(args.server, tls=channel_tls(args)) as client:
         model = await client.get_model()
+        if model.state != ModelState.MODEL_STATE_READY:
+            state = ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()
+            raise NotReadyError(f"model {model.name} is {state}, not ready")
         if args.warmup:
             warmup = replace(load, requests=args.warmup, seed=load.seed + 2, rate=None)
             await run_load(client, warmup, model.vocabulary_size)
