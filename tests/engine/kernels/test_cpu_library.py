@@ -1,0 +1,85 @@
+"""The library of CPU kernels: found or not, switched off, on torch's own threads; and the package built without it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from lepton_engine.kernels.cpu import native
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter: the library is loaded once a process."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_switched_off_runs_the_twins() -> None:
+    code = (
+        "import torch\n"
+        "from lepton_engine.kernels import dispatch\n"
+        "from lepton_engine.kernels.cpu import native\n"
+        "print(native(), dispatch.silu_mul(torch.ones(1, 2)).shape)"
+    )
+    result = run(code, LEPTON_CPU_KERNELS="0")
+    assert result.stdout == "None torch.Size([1, 1])\n", result.stderr
+    assert not result.stderr
+
+
+@pytest.mark.skipif(native() is None, reason="the CPU kernels were not built")
+def test_an_instruction_set_by_name() -> None:
+    code = "from lepton_engine.kernels.cpu import native; print(native().isa)"
+    assert run(code, LEPTON_CPU_KERNELS="baseline").stdout == "baseline\n"
+    assert "'avx9' were not built" in run(code, LEPTON_CPU_KERNELS="avx9").stderr
+
+
+def test_a_missing_library_is_said_once() -> None:
+    code = (
+        "import logging; logging.basicConfig()\n"
+        "from lepton_engine.kernels.cpu import library, native\n"
+        "library._find = lambda: None\n"
+        "print(native(), native(), library.load())"
+    )
+    result = run(code, LEPTON_CPU_KERNELS="")
+    assert result.stdout == "None None None\n"
+    assert result.stderr.count("without its CPU kernels") == 1
+
+
+@pytest.mark.skipif(native() is None, reason="the CPU kernels were not built")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_one_openmp_runtime_in_the_process() -> None:
+    code = (
+        "import torch\n"
+        "from lepton_engine.kernels.cpu import native\n"
+        "torch.set_num_threads(2)\n"
+        "before = len(__import__('os').listdir('/proc/self/task'))\n"
+        "native().silu_mul(torch.ones(4096, 256))\n"
+        "torch.randn(1 << 20).exp_()\n"
+        "after = len(__import__('os').listdir('/proc/self/task'))\n"
+        "maps = {line.split()[-1] for line in open('/proc/self/maps') if 'omp' in line.rsplit('/', 1)[-1]}\n"
+        "print(len(maps), after - before)"
+    )
+    assert run(code).stdout == "1 1\n"
+
+
+@pytest.mark.slow
+def test_the_package_builds_without_a_compiler(tmp_path: Path) -> None:
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    shutil.copytree(ROOT / "engine", tmp_path / "engine", ignore=shutil.ignore_patterns("build", "*.so", "__pycache__"))
+    command = [uv, "build", "--quiet", "--wheel", str(tmp_path / "engine"), "--out-dir", str(tmp_path)]
+    subprocess.run(command, env={**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lepton_engine/py.typed" in names
+    assert "lepton_engine/kernels/cpu/native.py" in names
+    assert not [name for name in names if name.endswith((".so", ".cpp", ".h"))]
+    shipped = {p.relative_to(tmp_path / "engine").as_posix() for p in (tmp_path / "engine").rglob("*.py")}
+    assert shipped <= set(names)
