@@ -31,7 +31,7 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._window = self._tail(prompt_token_ids)
-        self._read = 0  # the window's tokens before this index end at a character boundary
+        self._read = len(self._window)  # the window's tokens before this index end at a character boundary
         self._text = self._decode(self._window)
         self._released = len(self._text)  # characters of the window's text that are out already
         self._in_prompt = self._text.endswith(_UNKNOWN)
@@ -48,6 +48,7 @@ class Detokenizer:
         certain = max(len(text) - pending, self._released)
         new = text[self._released : certain]
         self._text, self._released = text, certain
+        self._in_prompt = self._in_prompt and not new
         if pending == 0 and new:
             self._move(self._read)
             self._read = len(self._window)
@@ -79,14 +80,15 @@ class Detokenizer:
         """Account for a text that contradicts what is out already.
 
         Either a character that the prompt's last tokens began has been finished, and now shows in place of U+FFFD; or a
-        run of byte-fallback tokens, out already as far as it was UTF-8, has gone wrong and is now all U+FFFD.
+        run of byte-fallback tokens, which decodes to U+FFFD as a whole unless all of it is UTF-8, is not UTF-8 (any
+        more, or until its next character is finished): then only the tokens behind the last boundary are looked at.
         """
         if self._in_prompt:
             self._released = len(self._text[: self._released].rstrip(_UNKNOWN))
             if text.startswith(self._text[: self._released]):
-                self._in_prompt = False
+                self._in_prompt, self._read = False, 0  # the prompt's end was no boundary
                 return text
-        rest = self._window[self._read :] if self._read < len(self._window) - 1 else self._window[-1:]
+        rest = self._window[self._read :]
         self._window, self._read, self._text, self._released = rest, 0, "", 0
         return self._decode(rest)
 

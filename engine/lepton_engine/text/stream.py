@@ -61,6 +61,8 @@ class TextStream:
         """
         if self._decoder is None:
             return TextUpdate("", len(token_ids))
+        if self._stop is not None:
+            return TextUpdate("", 0, self._stop)
         pieces: list[str] = []
         for index, token_id in enumerate(token_ids):
             if self._stop is not None:
@@ -69,7 +71,7 @@ class TextStream:
             if ended_by_token and index == len(token_ids) - 1 and not self._params.include_stop_str_in_output:
                 continue
             pieces.append(self._accept(self._decoder.feed(token_id), self._token_count > self._params.min_tokens))
-        return TextUpdate("".join(pieces), len(token_ids) if pieces or self._stop is None else 0, self._stop)
+        return TextUpdate("".join(pieces), len(token_ids), self._stop)
 
     def finish(self) -> str:
         """All that is still held back, when the output has ended for whatever reason; empty after a stop string."""

@@ -1,0 +1,32 @@
+from collections.abc import Callable
+
+import pytest
+from lepton_engine.errors import InvalidRequestError
+from lepton_engine.text.bad_words import bad_word_token_ids
+from lepton_engine.text.tokenizer import Tokenizer
+
+Get = Callable[[str], Tokenizer]
+
+
+def test_both_spellings_are_found(tokenizer_of: Get) -> None:
+    tokenizer = tokenizer_of("byte_level")
+    found = bad_word_token_ids(tokenizer, ["dog"])
+    assert tuple(tokenizer.encode("dog", add_special_tokens=False)) in found
+    assert tuple(tokenizer.encode(" dog", add_special_tokens=False)) in found
+    assert len(found) == 2
+
+
+def test_each_sequence_once(tokenizer_of: Get) -> None:
+    found = bad_word_token_ids(tokenizer_of("byte_level"), ["dog", " dog", "dog"])
+    assert len(found) == len(set(found)) == 2
+
+
+def test_none_for_none(tokenizer_of: Get) -> None:
+    assert bad_word_token_ids(tokenizer_of("byte_level"), []) == []
+
+
+def test_a_word_without_tokens_is_refused(tokenizer_of: Get) -> None:
+    tokenizer = tokenizer_of("word_piece")
+    assert tokenizer.encode("\n", add_special_tokens=False) == []
+    with pytest.raises(InvalidRequestError, match=r"sampling_params\.bad_words.*'\\n'"):
+        bad_word_token_ids(tokenizer, ["\n"])
