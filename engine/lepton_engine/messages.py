@@ -128,13 +128,13 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True):
 Command = Submit | Abort | Query | Heartbeat
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
+class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The model is loaded and requests can come."""
 
     info: ModelInfo
 
 
-class Dead(msgspec.Struct, frozen=True, tag=True):
+class Dead(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The engine could not start, or its loop has ended. kind is the name of a class in `lepton_engine.errors`."""
 
     kind: str
@@ -147,7 +147,7 @@ class Admitted(msgspec.Struct, frozen=True, tag=True, array_like=True):
     key: str
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True):
+class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """To the query of that number. problems is empty when the state is sound, or was not asked for."""
 
     number: int

@@ -58,7 +58,7 @@ class ProcessCarrier:
             self._socket.setsockopt(option, 0)
         self._socket.connect(address)
         self._tasks = [
-            asyncio.create_task(self._read(deliver)),
+            asyncio.create_task(self._read(deliver, died)),
             asyncio.create_task(self._beat()),
             asyncio.create_task(self._watch(died)),
         ]
@@ -69,10 +69,14 @@ class ProcessCarrier:
             # Without a high-water mark a DEALER sends at once: the future is done when this returns.
             self._socket.send(self._encoder.encode(command))
 
-    async def _read(self, deliver: Callable[[Replies], None]) -> None:
+    async def _read(self, deliver: Callable[[Replies], None], died: Callable[[LeptonError], None]) -> None:
         decoder = msgspec.msgpack.Decoder(Replies)
-        while self._socket is not None:
-            deliver(decoder.decode(await self._socket.recv()))
+        try:
+            while self._socket is not None:
+                deliver(decoder.decode(await self._socket.recv()))
+        except Exception as error:  # Without its reader the engine is as good as dead, and must not look alive.
+            logger.exception("the engine's replies cannot be read")
+            died(EngineDeadError(f"its replies cannot be read: {error}"))
 
     async def _beat(self) -> None:
         while True:
