@@ -1,0 +1,1 @@
+"""The embedded default model: its corpus, its training and its evaluation."""
