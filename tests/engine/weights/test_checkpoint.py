@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
-
 from lepton_engine.errors import ModelLoadError, UnsupportedModelError
 from lepton_engine.models.loader import load_model
 from lepton_engine.weights.checkpoint import from_module, open_checkpoint
 from lepton_engine.weights.locate import locate_checkpoint
+from safetensors.torch import load_file, save_file
 
 CPU = torch.device("cpu")
 
@@ -58,6 +57,12 @@ def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     config = json.loads(path.read_text())
     edit(config)
     path.write_text(json.dumps(config))
+
+
+def read_all(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    load_model(checkpoint, dtype=checkpoint.dtype, device=CPU)
+    assert checkpoint.eos_token_ids
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -230,9 +235,7 @@ def test_fields_of_the_wrong_type(saved: Path, change: dict[str, Any], message: 
     (saved / "generation_config.json").unlink(missing_ok=True)
     edit_config(saved, lambda c: c.update(change))
     with pytest.raises(ModelLoadError, match=message):
-        checkpoint = open_checkpoint(saved)
-        load_model(checkpoint, dtype=checkpoint.dtype, device=CPU)
-        assert checkpoint.eos_token_ids
+        read_all(saved)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ def test_original_gpt2_names_without_the_outer_module(tmp_path: Path) -> None:
 
 def test_locating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelLoadError, match="is no folder, and .*models--org--name does not exist"):
+    with pytest.raises(ModelLoadError, match=r"is no folder, and .*models--org--name does not exist"):
         locate_checkpoint("org/name")
     snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
