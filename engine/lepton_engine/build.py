@@ -12,7 +12,7 @@ from lepton_engine.core.kv_layout import KVCacheLayout, group_layers, plan_layou
 from lepton_engine.core.plan import ScheduledSequence, StepPlan
 from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
-from lepton_engine.errors import InvalidRequestError, OutOfMemoryError
+from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
 from lepton_engine.messages import EngineSettings, ModelInfo
 from lepton_engine.models.base import CausalLM
 from lepton_engine.models.loader import load_model
@@ -52,7 +52,7 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
         model = load_model(checkpoint, dtype=dtype, device=device).eval()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"the weights do not fit the memory of {device}: {error}") from error
-    max_model_len = _model_len(settings.model_settings.max_model_len, model.max_position)
+    max_model_len = _model_len(settings.model_settings.max_model_len, model)
     layout, runner = _with_kv_cache(model, settings, dtype, device, max_model_len)
     scheduler_settings = settings.scheduler
     cache = KVCacheManager(
@@ -90,10 +90,14 @@ def _dtype(wanted: str, stored: torch.dtype) -> torch.dtype:
     return dtype
 
 
-def _model_len(wanted: int | None, limit: int) -> int:
-    if wanted is not None and wanted > limit:
-        raise InvalidRequestError("max_model_len", f"{wanted} exceeds the model's {limit} positions")
-    return wanted or limit
+def _model_len(wanted: int | None, model: CausalLM) -> int:
+    if wanted is not None and wanted > model.max_position:
+        logger.warning("max_model_len: %d is beyond the checkpoint's context of %d", wanted, model.max_position)
+        try:
+            model.extend(wanted)
+        except UnsupportedModelError as error:
+            raise InvalidRequestError("max_model_len", f"{wanted} is too long: {error}") from error
+    return wanted or model.max_position
 
 
 def _chunk(settings: SchedulerSettings) -> int:

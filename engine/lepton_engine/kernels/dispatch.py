@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from lepton_engine.kernels import reference
+from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import native
-from lepton_engine.layers.batch import BatchContext, KVGroupBatch
 
 _native = native()
 

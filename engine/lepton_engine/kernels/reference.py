@@ -7,7 +7,7 @@ float32, everything else in the dtype of the tensors.
 import torch
 from torch.nn import functional
 
-from lepton_engine.layers.batch import BatchContext, KVGroupBatch
+from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

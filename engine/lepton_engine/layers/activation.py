@@ -24,7 +24,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_fast": _gelu_fast,
     "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
     "gelu_python": functional.gelu,
+    "gelu_python_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "hardswish": functional.hardswish,
     "laplace": _laplace,
     "leaky_relu": functional.leaky_relu,
     "linear": lambda x: x,
@@ -35,6 +37,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu6": functional.relu6,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
+    "sqrtsoftplus": lambda x: functional.softplus(x).sqrt(),
     "swish": functional.silu,
     "tanh": torch.tanh,
 }

@@ -11,6 +11,7 @@ from enum import StrEnum
 import torch
 from torch import nn
 
+from lepton_engine.errors import UnsupportedModelError
 from lepton_engine.kernels import dispatch
 
 
@@ -103,6 +104,20 @@ class Rotary(nn.Module):
         self._config = config
         self._max_position = max_position
         self.table = torch.empty(0)
+
+    def extend(self, max_position: int) -> None:
+        """Make the table longer.
+
+        Raises:
+            UnsupportedModelError: the angles beyond its end depend on more than their position.
+        """
+        if self._config.kind is RopeKind.DYNAMIC:
+            raise UnsupportedModelError(
+                f"dynamic rope: beyond max_position_embeddings, {self._max_position}, "
+                "the angles of all tokens depend on the longest sequence of the batch"
+            )
+        self._max_position = max_position
+        self.build(self.table.device)
 
     def build(self, device: torch.device) -> None:
         """Compute the table: float32 [max_position, dim], cosines first."""

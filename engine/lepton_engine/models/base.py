@@ -13,7 +13,8 @@ class CausalLM(nn.Module):
     """A decoder that predicts the next token.
 
     Attributes:
-        vocab_size: tokens that it knows. max_position: tokens of its longest sequence.
+        vocab_size: tokens that it knows. max_position: tokens of the longest sequence that its tables hold; at first
+            the context that the checkpoint names.
     """
 
     vocab_size: int
@@ -32,6 +33,14 @@ class CausalLM(nn.Module):
         """Give each attention layer its keys and values and its index into `BatchContext.groups`."""
         for attention, cache, group in zip(self.attentions(), caches, groups, strict=True):
             attention.bind(cache, group)
+
+    def extend(self, max_position: int) -> None:
+        """Hold sequences longer than the context that the checkpoint names, as the reference computes them.
+
+        Raises:
+            UnsupportedModelError: what the model does there is not defined, or depends on more than the sequence.
+        """
+        raise NotImplementedError
 
     def weight_slots(self) -> dict[str, WeightSlot]:
         """Where each tensor of a checkpoint goes, by its name there."""

@@ -173,6 +173,11 @@ class DecoderForCausalLM(CausalLM):
         """See `CausalLM.ignores`: old checkpoints store the rotary frequencies, some the tied output layer."""
         return name.endswith("rotary_emb.inv_freq") or (self.head is None and name == "lm_head.weight")
 
+    def extend(self, max_position: int) -> None:
+        """See `CausalLM.extend`."""
+        self.rotary.extend(max_position)
+        self.max_position = max_position
+
     def build_tables(self, device: torch.device) -> None:
         """See `CausalLM.build_tables`."""
         self.rotary.build(device)

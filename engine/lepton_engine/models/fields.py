@@ -24,6 +24,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._config.get(name) is not None
 
+    def is_null(self, name: str) -> bool:
+        """Whether the field is there and says null."""
+        return name in self._config and self._config[name] is None
+
     def _get(self, name: str, default: Any) -> Any:
         value = self._config.get(name)
         if value is not None:

@@ -88,6 +88,10 @@ class GPT2ForCausalLM(CausalLM):
         self.norm = LayerNorm(config.hidden_size, config.norm_eps)
         self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
 
+    def extend(self, max_position: int) -> None:
+        """See `CausalLM.extend`: positions are learned, there are no more of them."""
+        raise UnsupportedModelError(f"n_positions: the model has embeddings for {self.max_position} positions")
+
     def weight_slots(self) -> dict[str, WeightSlot]:
         """See `CausalLM.weight_slots`."""
         found = {

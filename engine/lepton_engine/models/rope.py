@@ -15,10 +15,9 @@ def parse_rope(fields: Fields, *, head_dim: int, max_position: int, default_thet
         ModelLoadError: a field has the wrong type or is missing.
         UnsupportedModelError: the kind of scaling is not one of `RopeKind`.
     """
-    scaling = fields.mapping("rope_parameters")
-    name = "rope_parameters" if scaling is not None else "rope_scaling"
-    if scaling is None:
-        scaling = fields.mapping("rope_scaling") or {}
+    # Where both stand, transformers 5 goes by the older one.
+    name = "rope_scaling" if fields.mapping("rope_scaling") else "rope_parameters"
+    scaling = fields.mapping(name) or {}
     if any(isinstance(value, dict) for value in scaling.values()):
         raise UnsupportedModelError(f"config.json: {name} differs by layer type, which is not supported")
     own = Fields(scaling, f"{name}.")
@@ -36,9 +35,12 @@ def parse_rope(fields: Fields, *, head_dim: int, max_position: int, default_thet
     options: dict[str, Any] = {"dim": dim, "theta": theta, "kind": kind}
     if kind in (RopeKind.LINEAR, RopeKind.LLAMA3):
         options["factor"] = own.number("factor", low=1e-6)
-    original = fields.integer("original_max_position_embeddings", max_position)
+    # The field beside the others has the last word, as in transformers.
+    original = fields.integer(
+        "original_max_position_embeddings", own.integer("original_max_position_embeddings", max_position)
+    )
     if kind is RopeKind.LLAMA3:
-        options["original_max_position"] = own.integer("original_max_position_embeddings", original)
+        options["original_max_position"] = original
         options["low_freq_factor"] = own.number("low_freq_factor")
         options["high_freq_factor"] = own.number("high_freq_factor")
         if options["high_freq_factor"] <= options["low_freq_factor"]:
@@ -49,7 +51,6 @@ def parse_rope(fields: Fields, *, head_dim: int, max_position: int, default_thet
 
 
 def _yarn(own: Fields, original: int, max_position: int) -> dict[str, Any]:
-    original = own.integer("original_max_position_embeddings", original)
     factor = own.number("factor", max_position / original, low=1e-6)
     if "attention_factor" in own:
         attention_factor = own.number("attention_factor")

@@ -40,12 +40,16 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the stored weights: `dtype` (transformers 5) or `torch_dtype` (transformers 4); float32 where unsaid."""
-        name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
-        name = str(name).removeprefix("torch.")
+        """Of the stored weights: `dtype` (transformers 5), `torch_dtype` (transformers 4), else the first tensor's."""
+        said = self.config.get("dtype") or self.config.get("torch_dtype") or self._stored_dtype()
+        name = str(said).removeprefix("torch.")
         if name not in DTYPES:
             raise ModelLoadError(f"config.json: dtype is {name!r}, known are {', '.join(DTYPES)}")
         return DTYPES[name]
+
+    def _stored_dtype(self) -> torch.dtype:
+        tensors = (self.tensor(name) for name in self._tensors)
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
     @property
     def eos_token_ids(self) -> list[int]:

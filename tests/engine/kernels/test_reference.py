@@ -4,7 +4,6 @@ import random
 
 import pytest
 import torch
-
 from lepton_engine.kernels import reference
 from lepton_engine.layers.batch import BatchContext, KVGroupBatch
 
@@ -32,9 +31,8 @@ def naive(
     [([1, 1, 1], [1, 33, 64]), ([7, 1, 40, 3, 1], [7, 20, 61, 50, 1]), ([17], [17]), ([1], [90]), ([5, 6], [80, 6])],
 )
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (3, 1)])
-def test_paged_attention(
-    window: int | None, lens: list[int], totals: list[int], heads: int, kv_heads: int, block_size: int = 8
-) -> None:
+def test_paged_attention(window: int | None, lens: list[int], totals: list[int], heads: int, kv_heads: int) -> None:
+    block_size = 8
     generator = torch.Generator().manual_seed(heads)
     shuffle = random.Random(3)
     dim, num_blocks = 16, 64
@@ -42,7 +40,7 @@ def test_paged_attention(
     values = [torch.randn(n, kv_heads, dim, generator=generator) for n in totals]
     q = torch.randn(sum(lens), heads, dim, generator=generator)
     # Whatever is not written stays NaN: reading it would show.
-    caches = [torch.full((num_blocks, kv_heads, block_size, dim), float("nan")) for _ in range(2)]
+    k_cache, v_cache = torch.full((2, num_blocks, kv_heads, block_size, dim), float("nan"))
     free = list(range(1, num_blocks))
     shuffle.shuffle(free)
     table = torch.zeros(len(lens), max(-(-n // block_size) for n in totals) + 1, dtype=torch.int32)
@@ -55,7 +53,9 @@ def test_paged_attention(
             table[i, b] = free.pop()
             span = range(b * block_size, min(total, (b + 1) * block_size))
             slots = torch.tensor([int(table[i, b]) * block_size + p % block_size for p in span])
-            reference.store_kv(keys[i][span.start : span.stop], values[i][span.start : span.stop], *caches, slots)
+            reference.store_kv(
+                keys[i][span.start : span.stop], values[i][span.start : span.stop], k_cache, v_cache, slots
+            )
         positions += range(total - n, total)
     batch = BatchContext(
         positions=torch.tensor(positions),
@@ -65,7 +65,7 @@ def test_paged_attention(
         max_seq_len=max(totals),
         groups=(KVGroupBatch(table, torch.empty(0, dtype=torch.int64)),),
     )
-    out = reference.paged_attention(q, *caches, batch, batch.groups[0], 0.3, window)
+    out = reference.paged_attention(q, k_cache, v_cache, batch, batch.groups[0], 0.3, window)
     assert out.is_contiguous()
     torch.testing.assert_close(out.double(), naive(q, keys, values, lens, window), atol=2e-6, rtol=1e-5)
 

@@ -82,9 +82,11 @@ class Teacher:
 
     def _submit(self, lessons: dict[str, Lesson], priority: int) -> None:
         for key, lesson in lessons.items():
-            options = {"seed": 0, "max_tokens": len(lesson.forced), "priority": priority}
+            length = len(lesson.forced)
             self.arrivals += 1
-            self.scheduler.submit(Request(key, lesson.prompt, SamplingParams(), self.arrivals, 0.0, **options))
+            self.scheduler.submit(
+                Request(key, lesson.prompt, SamplingParams(), self.arrivals, 0.0, 0, length, priority=priority)
+            )
 
     @torch.inference_mode()
     def _step(self, plan: StepPlan, lessons: dict[str, Lesson]) -> StepResult:
