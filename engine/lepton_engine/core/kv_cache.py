@@ -58,9 +58,14 @@ class KVCacheManager:
         self._extend_hashes(sequence, limit * self.layout.block_size)
         hit = self._longest_hit(sequence.hashes[:limit])
         end = hit
-        while end < limit and self._leaders.get(sequence.hashes[end], sequence) is not sequence:
+        while end < limit and self._leads(sequence.hashes[end], sequence):
             end += 1
         return PrefixMatch(hit, sequence.hashes[end - 1] if end > hit else None)
+
+    def _leads(self, content: bytes, sequence: Sequence) -> bool:
+        """Whether another computes the block that is not served after this sequence: it would wait for its better."""
+        leader = self._leaders.get(content, sequence)
+        return leader is not sequence and leader.request.priority <= sequence.request.priority
 
     def _longest_hit(self, hashes: list[bytes]) -> int:
         """The most blocks h such that each group has those that a query at position h * block_size reads."""
@@ -146,9 +151,19 @@ class KVCacheManager:
         """Whether a sequence of num_tokens could ever be held."""
         return num_tokens <= self.layout.max_tokens
 
-    def can_admit(self, sequence: Sequence, num_blocks: int, reserve: int) -> bool:
-        """Whether all known tokens of a waiting sequence, num_blocks of which are hits, fit beside `reserve` blocks."""
-        for pool, group in zip(self.pools, self.layout.groups, strict=True):
+    def outstanding(self, running: Iterable[Sequence]) -> list[int]:
+        """Blocks of each group that running sequences lack for their known tokens and one more token each."""
+        return [
+            sum(
+                max(0, group.blocks_for(s.num_known, self.layout.block_size, self._chunk) - s.num_held(i)) + s.num_slots
+                for s in running
+            )
+            for i, group in enumerate(self.layout.groups)
+        ]
+
+    def can_admit(self, sequence: Sequence, num_blocks: int, reserve: list[int]) -> bool:
+        """Whether all known tokens of a waiting sequence, num_blocks of which are hits, fit beside the reserve."""
+        for pool, group, reserved in zip(self.pools, self.layout.groups, reserve, strict=True):
             first = self._first_block(group.window, num_blocks)
             taken = sum(
                 1
@@ -157,7 +172,7 @@ class KVCacheManager:
             )
             total = group.blocks_for(sequence.num_known, self.layout.block_size, self._chunk)
             needed = total if group.window is not None else total - (num_blocks - taken)
-            if needed + reserve > pool.num_free:
+            if needed + reserved > pool.num_free:
                 return False
         return True
 

@@ -1,6 +1,6 @@
 """How a model's layers share the KV cache: groups of layers with the same window, and how many blocks each gets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lepton_engine.config import LayerKV
@@ -73,37 +73,39 @@ def plan_layout(
     max_num_seqs: int,
     chunk: int,
 ) -> KVCacheLayout:
-    """Divide `memory` bytes among the groups in proportion to what sequences of max_model_len tokens need.
+    """Divide `memory` bytes among the groups in proportion to what the longest sequence that fits needs.
 
-    Never more than max_num_seqs such sequences can use. `max_tokens` of the result is the longest sequence that
-    fits alone, at most max_model_len.
+    Never more than max_num_seqs sequences of max_model_len tokens can use. `max_tokens` of the result is the longest
+    sequence that fits alone, at most max_model_len.
 
     Raises:
         OutOfMemoryError: when not even one block per group fits.
     """
-    needs = [group.blocks_for(max_model_len, block_size, chunk) for group in groups]
-    sequence_bytes = sum(n * g.token_bytes * block_size for n, g in zip(needs, groups, strict=True))
-    null_bytes = sum(g.token_bytes * block_size for g in groups)
-    share = min((memory - null_bytes) / sequence_bytes, float(max_num_seqs))
-    counts = [int(need * share) for need in needs]
-    if min(counts) < 1:
+
+    def needs(num_tokens: int) -> list[int]:
+        return [group.blocks_for(num_tokens, block_size, chunk) for group in groups]
+
+    def size(counts: Sequence[int]) -> int:
+        return sum(count * group.token_bytes * block_size for count, group in zip(counts, groups, strict=True))
+
+    null_bytes = size([1] * len(groups))
+    available = memory - null_bytes
+    longest = _longest(max_model_len, lambda num_tokens: size(needs(num_tokens)) <= available)
+    if longest < 1:
         raise OutOfMemoryError(
             f"kv_cache_memory: {memory} bytes hold no block of {block_size} tokens; "
             f"at least {2 * null_bytes} bytes are needed"
         )
-    return KVCacheLayout(
-        block_size,
-        groups,
-        tuple(count + 1 for count in counts),
-        min(max_model_len, _longest(groups, counts, block_size, chunk, max_model_len)),
-    )
+    usable = min(available, max_num_seqs * size(needs(max_model_len)))
+    counts = [need * usable // size(needs(longest)) for need in needs(longest)]
+    max_tokens = _longest(max_model_len, lambda n: all(map(int.__le__, needs(n), counts)))
+    return KVCacheLayout(block_size, groups, tuple(count + 1 for count in counts), max_tokens)
 
 
-def _longest(groups: tuple[KVGroup, ...], counts: list[int], block_size: int, chunk: int, limit: int) -> int:
-    """The longest sequence, up to limit tokens, that has its blocks in every group."""
+def _longest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number of tokens up to limit that fits, where fewer always do."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        fits = all(g.blocks_for(middle, block_size, chunk) <= c for g, c in zip(groups, counts, strict=True))
-        low, high = (middle, high) if fits else (low, middle - 1)
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low

@@ -36,7 +36,6 @@ class StepPlan:
     scheduled: list[ScheduledSequence] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     copies: list[BlockCopy] = field(default_factory=list)
-    started: list[Sequence] = field(default_factory=list)
     num_tokens: int = 0
 
 

@@ -137,6 +137,27 @@ class Sequence:
         """Slots that it needs to run: all of the request's while it stands for the siblings yet to be forked."""
         return 1 if self.request.forked else self.request.params.n
 
+    def num_held(self, group: int) -> int:
+        """Blocks that it holds in a group of the KV cache."""
+        return len(self.blocks[group]) - self.window_start[group]
+
+    def num_wanted(self, longest: int) -> int:
+        """Tokens to compute before the next sample, in a sequence of at most `longest`; 0 when there is to be none."""
+        request = self.request
+        if self.num_generated and (self.num_generated >= request.max_tokens or self.num_known >= longest):
+            return 0
+        return 0 if self.num_pending and request.needs_history else self.num_remaining
+
+    def ending(self, longest: int) -> tuple[str | None, int | None]:
+        """Why the sequence ends with its last sampled token, if it does, and the stop token that was met."""
+        request, token = self.request, self.token_ids[-1]
+        generated = len(self.token_ids) - self.num_prompt
+        if token in request.stop_token_ids and generated > request.params.min_tokens:
+            return "stop", token
+        if generated >= request.max_tokens or len(self.token_ids) >= longest:
+            return "length", None
+        return None, None
+
     def fork(self) -> "list[Sequence]":
         """The siblings 1 to n - 1, made when the prompt has been scheduled in full; the caller shares the blocks."""
         siblings = [

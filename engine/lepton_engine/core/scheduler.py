@@ -8,6 +8,7 @@ priority, then arrival; decodes never wait for prefills, and who lacks a block t
 import time
 from bisect import insort
 from collections import Counter, deque
+from operator import add, sub
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
@@ -103,6 +104,8 @@ class Scheduler:
             QueueFullError: the queue holds its maximum.
         """
         length = len(request.prompt)
+        if not length:
+            raise InvalidRequestError("prompt", "is empty: at least one token is needed")
         if not self.cache.fits_alone(min(length + 1, length + request.max_tokens)):
             limit = self.cache.layout.max_tokens
             raise InvalidRequestError("prompt", f"{length} tokens never fit the KV cache, which holds {limit}")
@@ -124,9 +127,12 @@ class Scheduler:
         self._enqueue(request.sequences[0])
 
     def abort(self, key: str, index: int | None = None, reason: str = "abort") -> None:
-        """End a request, or one of its sequences, with what it has; nothing happens when it has ended already."""
+        """End a request, or one of its sequences, with what it has.
+
+        Nothing happens when it has ended already, or when one of n is named before the prompt has been computed.
+        """
         request = self._requests.get(key)
-        if request is None:
+        if request is None or (index is not None and not request.forked):
             return
         for sequence in list(request.sequences):
             if sequence.state is not SequenceState.FINISHED and (index is None or sequence.index == index):
@@ -168,7 +174,8 @@ class Scheduler:
         plan = StepPlan()
         self._make_room_for_head()
         blocked = False
-        ready = [(s, wanted) for s in self._running if (wanted := self._wanted(s))]
+        longest = self.cache.layout.max_tokens
+        ready = [(s, wanted) for s in self._running if (wanted := s.num_wanted(longest))]
         decodes = sum(wanted == 1 for _, wanted in ready)
         for sequence, wanted in ready:
             decodes -= wanted == 1
@@ -178,17 +185,6 @@ class Scheduler:
         if not blocked:
             self._admit(plan, now)
         return plan
-
-    def _wanted(self, sequence: Sequence) -> int:
-        """Tokens that a running sequence has to compute before its next sample; 0 when there is to be none."""
-        request = sequence.request
-        if sequence.num_generated and (
-            sequence.num_generated >= request.max_tokens or sequence.num_known >= self.cache.layout.max_tokens
-        ):
-            return 0
-        if sequence.num_pending and request.needs_history:
-            return 0
-        return sequence.num_remaining
 
     def _serve(self, plan: StepPlan, sequence: Sequence, count: int) -> bool:
         """Schedule count tokens of a running sequence; False when blocks had to be taken from others or lack."""
@@ -230,6 +226,7 @@ class Scheduler:
 
     def _admit(self, plan: StepPlan, now: float) -> None:
         """Let waiting sequences run while budget, slots and blocks last."""
+        reserve: list[int] | None = None
         while plan.num_tokens < self._budget and (head := self._waiting.head()) is not None:
             # Followers will want slots as well; counting them bounds how many a step looks at.
             if head.num_pending or head.num_slots > len(self._slots) - len(self._following):
@@ -241,14 +238,18 @@ class Scheduler:
                 head.state = SequenceState.FOLLOWING
                 self.cache.follow(head, match.follow)
                 continue
-            if not self.cache.can_admit(head, match.num_blocks, reserve=len(self._running)):
+            if reserve is None:
+                reserve = self.cache.outstanding(self._running)
+            if not self.cache.can_admit(head, match.num_blocks, reserve):
                 return
-            self._start(plan, head, match.num_blocks, now)
+            newcomers = [head] if head.request.forked else head.request.sequences  # It forks in place.
+            self._start(head, match.num_blocks, now)
             count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens)
             if not self._serve(plan, head, count):
                 return
+            reserve = list(map(add, reserve, self.cache.outstanding(newcomers)))
 
-    def _start(self, plan: StepPlan, sequence: Sequence, num_blocks: int, now: float) -> None:
+    def _start(self, sequence: Sequence, num_blocks: int, now: float) -> None:
         request = sequence.request
         self._waiting.discard(sequence)
         self._queued_tokens -= sequence.num_prompt
@@ -292,23 +293,13 @@ class Scheduler:
             sequence.token_ids.append(token)
             self.generated_tokens += 1
             self.cache.commit(sequence)
-            reason, stop = self._ending(sequence, token)
+            reason, stop = sequence.ending(self.cache.layout.max_tokens)
             logprobs = result.logprobs[i]
             news = [token], None if logprobs is None else [logprobs], reason, stop
             self._tell(sequence.request, NewTokens(sequence.request.key, sequence.index, *news, now))
             if reason is not None:
                 self._release(sequence)
                 self._end(sequence, reason)
-
-    def _ending(self, sequence: Sequence, token: int) -> tuple[str | None, int | None]:
-        """Why the sequence ends with this token, if it does, and the stop token that was met."""
-        request = sequence.request
-        generated = len(sequence.token_ids) - sequence.num_prompt
-        if token in request.stop_token_ids and generated > request.params.min_tokens:
-            return "stop", token
-        if generated >= request.max_tokens or len(sequence.token_ids) >= self.cache.layout.max_tokens:
-            return "length", None
-        return None, None
 
     # -- moves between the states -------------------------------------------------------------------------------
 
@@ -327,14 +318,18 @@ class Scheduler:
     def _make_room_for_head(self) -> None:
         """Preempt running sequences of a worse priority than the queue's head has, while it lacks slots or blocks."""
         head = self._waiting.head()
-        while head is not None and self._running and self._running[-1].request.priority > head.request.priority:
-            if head.num_slots <= len(self._slots) and self._fits_beside(head):
+        if head is None or not self._running or self._running[-1].request.priority <= head.request.priority:
+            return
+        reserve = self.cache.outstanding(self._running)
+        while self._running and (last := self._running[-1]).request.priority > head.request.priority:
+            if head.num_slots <= len(self._slots) and self._fits(head, reserve):
                 return
-            self._preempt(self._running[-1])
+            reserve = list(map(sub, reserve, self.cache.outstanding([last])))
+            self._preempt(last)
 
-    def _fits_beside(self, head: Sequence) -> bool:
+    def _fits(self, head: Sequence, reserve: list[int]) -> bool:
         match = self.cache.match(head)
-        return match.follow is not None or self.cache.can_admit(head, match.num_blocks, reserve=len(self._running))
+        return match.follow is not None or self.cache.can_admit(head, match.num_blocks, reserve)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take everything from a running sequence; it will compute its tokens again."""
@@ -348,7 +343,7 @@ class Scheduler:
             request = self._requests[key]
             if request.deadline is not None and request.deadline <= now:
                 self.fail(key, DeadlineExceededError("the deadline passed before the request finished"))
-            else:
+            elif request.finish_by is not None and request.finish_by <= now:
                 self.abort(key, reason="time_limit")
 
     def _finish(self, sequence: Sequence, reason: str) -> None:

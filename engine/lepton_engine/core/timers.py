@@ -22,12 +22,12 @@ class Timers:
 
     def pop_due(self, now: float) -> list[str]:
         """The live keys that are due, each once."""
-        due = []
+        due: dict[str, None] = {}
         while self._heap and self._heap[0][0] <= now:
             key = heapq.heappop(self._heap)[1]
-            if self._is_live(key) and key not in due:
-                due.append(key)
-        return due
+            if self._is_live(key):
+                due[key] = None
+        return list(due)
 
     def next_due(self) -> float | None:
         """When the next key is due; a stale key may come first."""

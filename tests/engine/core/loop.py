@@ -1,20 +1,32 @@
 """The engine's loop over a scheduler and the device that checks it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.block_pool import NULL_BLOCK
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
 from lepton_engine.core.plan import StepPlan
-from lepton_engine.core.request import Request
+from lepton_engine.core.request import Request, Sequence, SequenceState
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.sampling_params import SamplingParams
 
-from tests.engine.core.device import Device, Fault, LaunchedStep, StepCrashed, choose, content, extend, read_from, root
+from tests.engine.core.device import (
+    NAN,
+    Device,
+    Fault,
+    LaunchedStep,
+    StepCrashed,
+    choose,
+    content,
+    extend,
+    read_from,
+    root,
+)
 
 
 @dataclass
@@ -25,7 +37,7 @@ class Told:
     reasons: dict[int, str] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     error: str | None = None
-    cached: int | None = None
+    cached: int = -1
 
     def take(self, event: Event) -> None:
         assert self.error is None, "an event after the failure"
@@ -38,7 +50,7 @@ class Told:
             for position, entry in enumerate(event.entries, event.start):
                 self.scores[position] = entry.logprob
         elif isinstance(event, Started):
-            assert self.cached is None, "started twice"
+            assert self.cached < 0, "started twice"
             self.cached = event.num_cached_tokens
         elif isinstance(event, Failed):
             self.error = event.kind
@@ -79,6 +91,7 @@ class Loop:
         self.requests: dict[str, Request] = {}
         self.told: defaultdict[str, Told] = defaultdict(Told)
         self.in_flight: LaunchedStep | None = None
+        self.faulty: set[str] = set()  # Requests of crashed steps and with invalid samples.
         self.seen: Counter[str] = Counter()
 
     def request(
@@ -127,15 +140,17 @@ class Loop:
     def add(self, prompt: list[int], **kwargs: object) -> Request:
         return self.submit(self.request(prompt, **kwargs))  # type: ignore[arg-type]
 
-    def step(self, fault: Fault | None = None) -> StepPlan:
+    def step(self, fault: Callable[[StepPlan], Fault] = lambda plan: Fault()) -> StepPlan:
         """Schedule and launch a step, then settle the one before it, or this one without overlap."""
         self.now += 1
+        preemptions = self.scheduler.preemptions
         plan = self.scheduler.schedule(self.now)
+        self.seen["preempted"] += self.scheduler.preemptions - preemptions
         self.check(plan)
         launched = None
         if plan.scheduled:
             try:
-                launched = self.device.launch(plan, fault or Fault())
+                launched = self.device.launch(plan, fault(plan))
             except StepCrashed:
                 self.fail(plan)
         if self.in_flight is not None:
@@ -158,15 +173,32 @@ class Loop:
         except StepCrashed:
             self.fail(launched.plan)
             return False
+        alive = [sample.sequence.state is not SequenceState.FINISHED for sample in launched.plan.samples]
         self.scheduler.settle(launched.plan, result)
+        for sample, invalid, was_alive in zip(launched.plan.samples, result.invalid, alive, strict=True):
+            if invalid and was_alive:
+                self.faulty.add(sample.sequence.request.key)
+                assert sample.sequence.request.key not in self.scheduler
+                assert not self.hits_nan(sample.sequence), "what a broken computation wrote can still be hit"
         return True
 
+    def hits_nan(self, sequence: Sequence) -> bool:
+        """Whether a block with a content of the sequence is hittable, but holds what is not a number."""
+        return any(
+            NAN in self.device.cells[group][block]
+            for content in sequence.hashes
+            for group, pool in enumerate(self.cache.pools)
+            if (block := pool.lookup(content)) is not None
+        )
+
     def fail(self, plan: StepPlan) -> None:
+        self.faulty.update(entry.sequence.request.key for entry in plan.scheduled)
         self.scheduler.fail_step(plan, RequestFailedError("the step failed"))
 
     def take_events(self) -> None:
         for _, event in self.scheduler.take_events():
             self.told[event.key].take(event)
+            self.seen["hit"] += isinstance(event, Started) and event.num_cached_tokens > 0
         if self.in_flight is None:
             assert not [key for key in self.device.doomed if key in self.scheduler], "ran on with a crashed step's KV"
             self.device.doomed.clear()
@@ -177,7 +209,12 @@ class Loop:
         assert self.scheduler.problems() == []
         assert plan.num_tokens == sum(entry.num_tokens for entry in plan.scheduled) <= self.budget
         assert len({entry.sequence for entry in plan.scheduled}) == len(plan.scheduled)
+        self.seen["followed"] += len([s for s in self.live() if s.state is SequenceState.FOLLOWING])
+        self.seen["copied"] += len(plan.copies)
+        self.seen["forked"] += len(plan.samples) - len({sample.row for sample in plan.samples})
         for entry in plan.scheduled:
+            self.seen["with a token of the device"] += entry.start + entry.num_tokens > len(entry.sequence.token_ids)
+            self.seen["left behind"] += any(NULL_BLOCK in table for table in entry.sequence.blocks)
             assert 0 < entry.num_tokens <= self.chunk
             assert entry.sequence.slot >= 0
             assert len(entry.sequence.blocks) == len(self.cache.pools)
@@ -185,6 +222,10 @@ class Loop:
             assert sample.sequence.slot >= 0
             if sample.sequence.request.needs_history:
                 assert sample.sequence.num_pending == 1, "sampled without its history on the host"
+
+    def live(self) -> list[Sequence]:
+        """The sequences of the unfinished requests."""
+        return [s for r in self.requests.values() if r.key in self.scheduler for s in r.sequences]
 
     def run(self, limit: int = 1000) -> int:
         """Step until nothing is left; the number of steps."""
