@@ -59,5 +59,7 @@ def channel_arguments(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", round(options.min_ping_interval * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", round(options.keepalive_time * 1000)),
+        # Both names: which one ends a connection whose ping is not answered depends on the version of Core.
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout * 1000)),
     ]

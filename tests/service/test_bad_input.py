@@ -171,6 +171,15 @@ async def test_an_unknown_model_or_adapter_is_not_found(running: Any) -> None:
         await running.client.get_model("x")
 
 
+async def test_what_a_request_holds_is_not_repeated_whole(running: Any) -> None:
+    name = "模型" * 100_000
+    error, details = await refused(running, generate_request("hi", model=name))
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+    assert len(details["ResourceInfo"].resource_name.encode()) < 600
+    error, details = await refused(running, generate_request("hi", request_id="字" * 100_000))
+    assert details["BadRequest"].field_violations[0].field == "request_id"
+
+
 async def test_a_template_that_rejects_the_messages_says_why(running: Any) -> None:
     result = ChatMessage(role=Role.ROLE_TOOL, content=[ContentPart(text="1")], tool_call_id="c")
     error, details = await refused(running, generate_request(chat(USER, result)))

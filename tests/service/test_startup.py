@@ -1,7 +1,6 @@
 """Ports, TLS files, and options that gRPC Core takes by name: asserted by what they do."""
 
 import asyncio
-import datetime
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,13 @@ import pytest
 from lepton.v1 import generation_pb2_grpc
 from lepton_engine.errors import ModelLoadError
 from lepton_service.app import EXIT_FAILED, FrontEnd
-from lepton_service.client import AsyncLeptonClient, ChannelTLS, UnavailableError, generate_request
+from lepton_service.client import (
+    AsyncLeptonClient,
+    ChannelTLS,
+    UnavailableError,
+    channel_options,
+    generate_request,
+)
 from lepton_service.options import ServerOptions, TLSFiles
 from lepton_service.server import PortInUseError
 from lepton_service.tls import TLSError
@@ -68,7 +73,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *("-days", "2", "-out", f"{name}.pem", "-extfile", "names.ext"),
         )
     (folder / "nonsense.pem").write_text("not a certificate")
-    assert datetime.datetime.now().year > 2000
     return folder
 
 
@@ -152,6 +156,100 @@ async def test_pings_faster_than_permitted_are_answered_with_goaway(run_front: R
     """The control of the test above: another interval sends the same client away, so the option has an effect."""
     async with run_front(min_ping_interval=300.0) as running:
         assert await silent_stream(running, ping_ms=50, pings=1000) == grpc.StatusCode.UNAVAILABLE
+
+
+class Proxy:
+    """Carries bytes between a client and a server until `cut`; then it holds both connections and carries nothing."""
+
+    def __init__(self) -> None:
+        self.cut = False
+        self.server_left = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self, target: str) -> str:
+        host, _, port = target.rpartition(":")
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inward, outward = await asyncio.open_connection(host, int(port))
+            self._writers += [writer, outward]
+            await asyncio.gather(self._carry(reader, outward), self._carry(inward, writer, self.server_left))
+
+        self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: asyncio.Event | None = None
+    ) -> None:
+        while data := await reader.read(65536):
+            if not self.cut:
+                writer.write(data)
+        if left is not None:
+            left.set()
+
+    def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+
+async def test_a_dead_peer_is_found_and_its_request_released(run_front: Run, eventually: Callable[..., Any]) -> None:
+    async with run_front(keepalive_time=0.2, keepalive_timeout=0.2) as running:
+        running.engine.go.clear()
+        proxy = Proxy()
+        async with grpc.aio.insecure_channel(await proxy.start(running.target)) as channel:
+            call = generation_pb2_grpc.GenerationServiceStub(channel).Generate(generate_request("hi", max_tokens=1))
+            await call.initial_metadata()
+            proxy.cut = True
+            await eventually(lambda: running.engine.jobs == [])
+            proxy.close()
+
+
+async def test_a_dead_peer_without_calls_is_found_too(run_front: Run) -> None:
+    async with run_front(keepalive_time=0.2, keepalive_timeout=0.2) as running:
+        proxy = Proxy()
+        async with AsyncLeptonClient(await proxy.start(running.target)) as client:
+            await client.complete("hi", max_tokens=1)
+            proxy.cut = True
+            await proxy.server_left.wait()
+            proxy.close()
+
+
+async def test_a_dead_server_is_found_by_the_published_options(running: Any) -> None:
+    running.engine.go.clear()
+    proxy = Proxy()
+    options = channel_options(keepalive=0.2, keepalive_timeout=0.2)
+    async with grpc.aio.insecure_channel(await proxy.start(running.target), options=options) as channel:
+        call = generation_pb2_grpc.GenerationServiceStub(channel).Generate(generate_request("hi", max_tokens=1))
+        await call.initial_metadata()
+        proxy.cut = True
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        proxy.close()
+
+
+async def test_large_answers_are_sent_whole(running: Any) -> None:
+    assert len(await running.client.tokenize("x" * 6_000_000)) == 6_000_001
+
+
+async def test_the_access_log_has_figures_and_no_text(running: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        await running.client.complete("the secret prompt", max_tokens=5, request_id="one")
+        with pytest.raises(Exception, match="INVALID_ARGUMENT"):
+            await running.client.complete("the secret prompt", top_p=2.0)
+        running.engine.refusal = ValueError("something about the secret prompt")
+        with pytest.raises(Exception, match="INTERNAL"):
+            await running.client.complete([{"role": "user", "content": "the secret prompt"}])
+    lines = [record.getMessage() for record in caplog.records if record.name == "lepton.access"]
+    assert "code=OK" in lines[0]
+    assert "request_id=one" in lines[0]
+    assert "prompt_tokens=18" in lines[0]
+    assert "generated_tokens=5" in lines[0]
+    assert "code=INVALID_ARGUMENT" in lines[1]
+    assert "code=INTERNAL" in lines[2]
+    assert not any("secret" in line for line in lines)
 
 
 def test_the_published_keepalive_is_slower_than_what_the_server_permits() -> None:

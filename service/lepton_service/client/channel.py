@@ -52,11 +52,22 @@ class ChannelTLS:
         return grpc.ssl_channel_credentials(*read)
 
 
-def channel_options(tls: ChannelTLS | None = None) -> list[tuple[str, int | str]]:
-    """Channel arguments: keepalive that the server permits, retries, and room for large answers."""
+def channel_options(
+    tls: ChannelTLS | None = None,
+    keepalive: float = KEEPALIVE_SECONDS,
+    keepalive_timeout: float = KEEPALIVE_TIMEOUT_SECONDS,
+) -> list[tuple[str, int | str]]:
+    """Channel arguments: keepalive that the server permits, retries, and room for large answers.
+
+    Args:
+        keepalive: seconds without data after which the server is pinged while a call runs.
+        keepalive_timeout: seconds after which a server that does not answer is given up.
+    """
     options: list[tuple[str, int | str]] = [
-        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", round(keepalive * 1000)),
+        # Both names: which one ends a connection whose ping is not answered depends on the version of Core.
+        ("grpc.keepalive_timeout_ms", round(keepalive_timeout * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(keepalive_timeout * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Value
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, Role, Tool, ToolChoice
 
 from lepton_service.errors import InvalidFieldError, UnsupportedFieldError
@@ -129,18 +129,18 @@ def refuse_tool_calling(chat: ChatPrompt, path: str = "chat") -> None:
 
 def template_arguments(chat: ChatPrompt) -> dict[str, Any]:
     """Further variables of the template. Whole numbers become integers, which Struct does not tell apart."""
-    plain: dict[str, Any] = _whole(MessageToDict(chat.template_arguments))
-    return plain
+    return {name: _plain(value) for name, value in chat.template_arguments.fields.items()}
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+def _plain(value: Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {name: _plain(item) for name, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    if kind == "number_value":
+        return int(value.number_value) if value.number_value.is_integer() else value.number_value
+    return None if kind in (None, "null_value") else getattr(value, kind)
 
 
 def generation_prompt(chat: ChatPrompt, path: str = "chat", default: bool = True) -> tuple[bool, bool]:

@@ -1,7 +1,5 @@
 """Errors to gRPC status with google.rpc details, as lepton/v1/errors.proto describes them."""
 
-import logging
-
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -24,6 +22,8 @@ from lepton_service.converters.fields import proto_path
 DOMAIN = "lepton.dev"
 PREFIX = "ERROR_REASON_"
 RETRY_WHEN_UNKNOWN_SECONDS = 1.0
+# Status and details travel as trailers, which a client limits to 8 KiB: what a request holds is not repeated whole.
+MAX_TEXT_BYTES = 500
 
 _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_INVALID_FIELD: grpc.StatusCode.INVALID_ARGUMENT,
@@ -41,8 +41,6 @@ _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_REQUEST_FAILED: grpc.StatusCode.INTERNAL,
     ErrorReason.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
 }
-
-_log = logging.getLogger(__name__)
 
 
 def code_of(status: Status) -> grpc.StatusCode:
@@ -75,14 +73,14 @@ def _service_status(error: errors.ServiceError) -> Status:
     details: list[Message] = []
     metadata: dict[str, str] = {}
     if isinstance(error, errors.InvalidFieldError):
-        violation = BadRequest.FieldViolation(field=error.field, description=error.description)
+        violation = BadRequest.FieldViolation(field=_cut(error.field), description=_cut(error.description))
         details.append(BadRequest(field_violations=[violation]))
-        metadata["field"] = error.field
+        metadata["field"] = _cut(error.field)
     if isinstance(error, errors.ResourceNotFoundError):
         details.append(
-            ResourceInfo(resource_type=error.kind, resource_name=error.name[:256], description=error.message)
+            ResourceInfo(resource_type=error.kind, resource_name=_cut(error.name), description=_cut(error.message))
         )
-        metadata[error.kind] = error.name[:256]
+        metadata[error.kind] = _cut(error.name)
     if isinstance(error, errors.ModelLoadingError | errors.EngineUnavailableError):
         details.append(_retry(error.retry_after))
     return _status(error.reason, error.message, *details, metadata=metadata)
@@ -92,12 +90,17 @@ def _retry(delay: float) -> RetryInfo:
     return RetryInfo(retry_delay=to_duration(delay))
 
 
+def _cut(text: str) -> str:
+    data = text.encode()
+    return text if len(data) <= MAX_TEXT_BYTES else data[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
+
+
 def _status(
     reason: ErrorReason.ValueType, message: str, *details: Message, metadata: dict[str, str] | None = None
 ) -> Status:
     name = ErrorReason.Name(reason).removeprefix(PREFIX)
     info = ErrorInfo(reason=name, domain=DOMAIN, metadata=metadata or {})
-    status = Status(code=_CODES[reason].value[0], message=message)
+    status = Status(code=_CODES[reason].value[0], message=_cut(message))
     for detail in (info, *details):
         packed = Any()
         packed.Pack(detail)
