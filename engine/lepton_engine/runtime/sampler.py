@@ -14,6 +14,7 @@ from lepton_engine.runtime.penalties import Penalties
 from lepton_engine.runtime.row import SampleRow
 from lepton_engine.runtime.sampled import HostSamples, SampledTokens
 from lepton_engine.runtime.selection import draw, first_argmax, top_values
+from lepton_engine.runtime.shortlist import MAX_SHORTLIST, draw_from_shortlist
 from lepton_engine.runtime.transfer import to_device
 from lepton_engine.runtime.truncation import Truncation, truncate
 from lepton_engine.runtime.uniform import sequence_seed, uniform
@@ -21,7 +22,7 @@ from lepton_engine.runtime.uniform import sequence_seed, uniform
 __all__ = ["GREEDY_BELOW", "HostSamples", "SampleRow", "SampledTokens", "Sampler", "sequence_seed"]
 
 GREEDY_BELOW = 1e-5  # A temperature below this takes the most likely token, as 0 does.
-_ROWS_AT_ONCE_BYTES = 2 << 20  # On a CPU, rows are worked on in chunks that stay in its caches.
+_CHUNK_BYTES = 2 << 20  # On a CPU, logits are worked on in chunks of rows that stay in its caches.
 
 
 class Sampler:
@@ -35,6 +36,7 @@ class Sampler:
         self._vocab_size = vocab_size
         self._device = device
         self._penalties = Penalties(max_num_seqs)
+        self._chunk = max(1, _CHUNK_BYTES // (4 * vocab_size))
         self._unit = 2.0 ** min(40, 53 - vocab_size.bit_length())
 
     def sample(self, logits: torch.Tensor, rows: Sequence[SampleRow]) -> SampledTokens:
@@ -78,17 +80,32 @@ class Sampler:
         uniforms, temperatures = to_device(numbers, self._device).unbind(1)
         scale = temperatures.to(torch.float32)
         cuts = [Truncation(row.params.min_p, max(0, row.params.top_k), row.params.top_p) for row in rows]
-        step = len(rows)
-        if self._device.type == "cpu":
-            step = max(1, _ROWS_AT_ONCE_BYTES // (4 * logits.shape[1]))
-        tokens = []
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            weights = (logits[part] - best[part, None]).div_(scale[part, None]).exp_().mul_(self._unit).floor_()
-            if not all(cut.keeps_all for cut in cuts[part]):
-                truncate(weights, self._unit, cuts[part])
-            tokens.append(draw(weights, uniforms[part]))
-        return torch.cat(tokens) if len(tokens) > 1 else tokens[0]
+        if self._device.type != "cpu":
+            return self._draw_from_all(logits, best, scale, uniforms, cuts)
+        tokens = torch.empty(len(rows), dtype=torch.int64)
+        short = [0 < cut.top_k <= MAX_SHORTLIST and cut.top_k < logits.shape[1] for cut in cuts]
+        for chunk in _chunks([i for i in range(len(rows)) if short[i]], self._chunk):
+            part, own = torch.tensor(chunk), [cuts[i] for i in chunk]
+            tokens[part], complete = draw_from_shortlist(logits[part], scale[part], uniforms[part], own, self._unit)
+            for i, sound in zip(chunk, complete.tolist(), strict=True):
+                short[i] = sound
+        for chunk in _chunks([i for i in range(len(rows)) if not short[i]], self._chunk):
+            part, own = torch.tensor(chunk), [cuts[i] for i in chunk]
+            tokens[part] = self._draw_from_all(logits[part], best[part], scale[part], uniforms[part], own)
+        return tokens
+
+    def _draw_from_all(
+        self,
+        logits: torch.Tensor,
+        best: torch.Tensor,
+        scale: torch.Tensor,
+        uniforms: torch.Tensor,
+        cuts: Sequence[Truncation],
+    ) -> torch.Tensor:
+        weights = (logits - best[:, None]).div_(scale[:, None]).exp_().mul_(self._unit).floor_()
+        if not all(cut.keeps_all for cut in cuts):
+            truncate(weights, self._unit, cuts)
+        return draw(weights, uniforms)
 
     def _report(
         self, logits: torch.Tensor, token_ids: torch.Tensor, rows: Sequence[SampleRow], reported: list[int]
@@ -108,3 +125,7 @@ class Sampler:
             found = [part.new_zeros(len(rows), *part.shape[1:]).index_copy_(0, index, part) for part in found]
         top_ids, top_logprobs = found[2:] if count else (None, None)
         return found[0], found[1], top_ids, top_logprobs
+
+
+def _chunks(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
