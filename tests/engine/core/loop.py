@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.block_pool import NULL_BLOCK
@@ -137,8 +138,8 @@ class Loop:
         self.requests[request.key] = request
         return request
 
-    def add(self, prompt: list[int], **kwargs: object) -> Request:
-        return self.submit(self.request(prompt, **kwargs))  # type: ignore[arg-type]
+    def add(self, prompt: list[int], **kwargs: Any) -> Request:
+        return self.submit(self.request(prompt, **kwargs))
 
     def step(self, fault: Callable[[StepPlan], Fault] = lambda plan: Fault()) -> StepPlan:
         """Schedule and launch a step, then settle the one before it, or this one without overlap."""
