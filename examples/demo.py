@@ -43,11 +43,9 @@ async def main() -> int:
     """Run the demonstration; the exit code."""
     print("starting: lepton serve (the embedded model)")
     began = time.monotonic()
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from lepton_service.cli import main; raise SystemExit(main())", "serve", "--port", "0", "--control-port", "0",
-        "--drain-propagation", "0",
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    command = [sys.executable, "-c", "from lepton_service.cli import main; raise SystemExit(main())", "serve"]
+    options = ["--port", "0", "--control-port", "0", "--drain-propagation", "0"]
+    server = await asyncio.create_subprocess_exec(*command, *options, stderr=asyncio.subprocess.PIPE)
     log: list[str] = []
     try:
         async with asyncio.timeout(START_SECONDS):
