@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.kv_layout import KVCacheLayout, group_layers

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+
 from lepton_engine.config import SchedulerSettings
 
 POSITIONS = 64
