@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lepton_engine.errors import EngineDeadError, LeptonError
-
 from lepton_service.drain import drain
 from lepton_service.engine_api import Engine
 from lepton_service.errors import EngineUnavailableError

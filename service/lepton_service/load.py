@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lepton.v1.generation_pb2 import GenerateRequest, GenerateResponse
-
 from lepton_service.client import AsyncLeptonClient, LeptonClientError, generate_request
 
 

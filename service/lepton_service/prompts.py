@@ -7,7 +7,6 @@ from typing import ParamSpec, Protocol, TypeVar
 from lepton.v1.chat_pb2 import ChatPrompt
 from lepton.v1.tokens_pb2 import TokenIds
 from lepton_engine.errors import InvalidRequestError
-
 from lepton_service.converters import chat as chats
 from lepton_service.converters.fields import proto_path
 from lepton_service.engine_api import Tokenizer

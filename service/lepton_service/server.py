@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
 
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
 from lepton_service.calls import CallTracker
 from lepton_service.health import SERVICES, STATS
 from lepton_service.interceptors.access_log import AccessLogInterceptor

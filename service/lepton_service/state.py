@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lepton.v1.model_pb2 import ModelState
-
 from lepton_service.engine_api import Engine
 from lepton_service.errors import (
     EngineUnavailableError,

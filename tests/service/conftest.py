@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from lepton_engine.errors import DeadlineExceededError, InvalidRequestError, LeptonError
 from lepton_engine.messages import EngineStats, ModelInfo
 from lepton_engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput

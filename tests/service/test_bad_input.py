@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from lepton.v1 import generation_pb2_grpc, stats_pb2_grpc
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role, Tool, ToolCall, ToolChoice
 from lepton.v1.generation_pb2 import GenerateRequest

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from lepton.v1 import generation_pb2_grpc
 from lepton_engine.errors import DeadlineExceededError as EngineDeadlineError
 from lepton_service.client import AsyncLeptonClient, DeadlineExceededError, generate_request

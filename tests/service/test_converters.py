@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lepton.v1.chat_pb2 import ChatPrompt
 from lepton.v1.generation_pb2 import FinishReason, GenerateRequest
 from lepton.v1.sampling_pb2 import OutputOptions

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from lepton.v1 import stats_pb2_grpc
 from lepton.v1.model_pb2 import ModelState
 from lepton.v1.stats_pb2 import GetStatsRequest, WatchStatsRequest

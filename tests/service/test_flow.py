@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+
 from lepton_engine.outputs import CompletionOutput, Logprob, RequestOutput
 from lepton_service.flow import Coalescing, Mailbox, coalesced, merge
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.struct_pb2 import Struct
+
 from lepton.v1 import generation_pb2_grpc
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role
 from lepton.v1.generation_pb2 import FinishReason, GenerateResponse

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
     ServerReflectionResponse,
 )
+
 from lepton.v1 import stats_pb2_grpc
 from lepton.v1.model_pb2 import Capability, ModelState
 from lepton.v1.stats_pb2 import GetStatsRequest, WatchStatsRequest

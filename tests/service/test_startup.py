@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from lepton.v1 import generation_pb2_grpc
 from lepton_engine.errors import ModelLoadError
 from lepton_service.app import EXIT_FAILED, FrontEnd

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 import grpc
+
 from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
 from lepton.v1.generation_pb2 import CompleteResponse, GenerateRequest, GenerateResponse
 from lepton.v1.model_pb2 import GetModelRequest, ListModelsRequest, Model
@@ -15,7 +16,6 @@ from lepton.v1.tokenization_pb2 import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-
 from lepton_service.client.channel import ChannelTLS, channel_options
 from lepton_service.client.errors import from_rpc_error
 from lepton_service.client.requests import Message, Options, Prompt, chat_prompt, complete_request, generate_request

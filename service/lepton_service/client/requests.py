@@ -7,7 +7,6 @@ from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton.v1.sampling_pb2 import Constraint
 from lepton.v1.tokens_pb2 import TokenIds
-
 from lepton_service.converters.durations import to_duration
 
 Message = Mapping[str, str]

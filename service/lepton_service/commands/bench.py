@@ -97,7 +97,6 @@ async def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict, replace
 
     from lepton.v1.model_pb2 import ModelState
-
     from lepton_service.client import AsyncLeptonClient
     from lepton_service.load import Load, run_load
     from lepton_service.load_report import report
@@ -163,7 +162,10 @@ def _show(figures: dict[str, Any]) -> None:
         f"client: {results['client_cpu_seconds']:.2f} s of CPU time, {results['client_cpu_share']:.0%} of one core",
         highlight=False,
     )
-    table = Table("ms", "mean", "p50", "p90", "p95", "p99", "max")
+    table = Table()
+    table.add_column("ms", no_wrap=True)
+    for heading in ("mean", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(heading, justify="right")
     for name in ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms"):
         row = results[name]
         if row:

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +131,6 @@ def run(args: argparse.Namespace) -> int:
         0 after a clean drain, 143 after one that was cut short, 1 when it could not start or the engine failed, 2 for
         flags that do not go together.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # the engine's process execs at once; Core need not prepare
     logging.basicConfig(
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

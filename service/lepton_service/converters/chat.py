@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
-from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, Role, Tool, ToolChoice
 
+from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, Role, Tool, ToolChoice
 from lepton_service.errors import InvalidFieldError, UnsupportedFieldError
 
 _ROLES = {

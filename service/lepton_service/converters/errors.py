@@ -5,6 +5,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from lepton.v1.errors_pb2 import ErrorReason
 from lepton_engine.errors import (
     DeadlineExceededError,
@@ -14,7 +15,6 @@ from lepton_engine.errors import (
     RequestFailedError,
     UnsupportedError,
 )
-
 from lepton_service import errors
 from lepton_service.converters.durations import to_duration
 from lepton_service.converters.fields import proto_path

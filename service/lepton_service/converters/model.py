@@ -4,7 +4,6 @@ from lepton.v1.model_pb2 import Capability, Limits, Model, ModelState
 from lepton.v1.sampling_pb2 import SamplingParams
 from lepton_engine import sampling_params
 from lepton_engine.messages import ModelInfo
-
 from lepton_service.converters.durations import to_duration
 
 

@@ -7,7 +7,6 @@ from lepton.v1.sampling_pb2 import OutputOptions
 from lepton.v1.tokens_pb2 import Timings, TokenLogprobs, Usage
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.outputs import CompletionOutput, Logprobs, RequestMetrics, RequestOutput
-
 from lepton_service.converters.durations import to_duration
 from lepton_service.errors import EngineUnavailableError
 

@@ -7,7 +7,6 @@ from lepton.v1 import sampling_pb2
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_params import OutputKind, SamplingParams
-
 from lepton_service.converters.durations import seconds
 from lepton_service.converters.fields import proto_path
 from lepton_service.errors import InvalidFieldError, UnsupportedFieldError

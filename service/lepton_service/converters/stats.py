@@ -2,7 +2,6 @@
 
 from lepton.v1.stats_pb2 import Stats
 from lepton_engine.messages import EngineStats
-
 from lepton_service.converters.durations import to_duration, to_timestamp
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from lepton_engine.errors import LeptonError
 
+from lepton_engine.errors import LeptonError
 from lepton_service.converters.errors import code_of, to_status
 from lepton_service.errors import ServiceError
 from lepton_service.interceptors.wrapping import Behaviour, wrap

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+
 from lepton.v1 import generation_pb2_grpc
 from lepton.v1.generation_pb2 import CompleteRequest, CompleteResponse, GenerateRequest, GenerateResponse
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.outputs import CompletionOutput, RequestOutput
 from lepton_engine.sampling_params import OutputKind, SamplingParams
-
 from lepton_service import prompts
 from lepton_service.calls import current_call
 from lepton_service.converters import outputs as events

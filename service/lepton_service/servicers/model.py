@@ -3,9 +3,9 @@
 from typing import Any
 
 import grpc
+
 from lepton.v1 import model_pb2_grpc
 from lepton.v1.model_pb2 import GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, Model
-
 from lepton_service.converters import model as convert
 from lepton_service.state import Phase, ServerState
 

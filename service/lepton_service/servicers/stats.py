@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 import grpc
+
 from lepton.v1 import stats_pb2_grpc
 from lepton.v1.stats_pb2 import GetStatsRequest, GetStatsResponse, Stats, WatchStatsRequest, WatchStatsResponse
-
 from lepton_service.converters import stats as convert
 from lepton_service.converters.durations import seconds
 from lepton_service.errors import InvalidFieldError

@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+
 from lepton.v1 import tokenization_pb2_grpc
 from lepton.v1.tokenization_pb2 import (
     ApplyChatTemplateRequest,
@@ -12,7 +13,6 @@ from lepton.v1.tokenization_pb2 import (
     TokenizeRequest,
     TokenizeResponse,
 )
-
 from lepton_service import prompts
 from lepton_service.engine_api import Tokenizer
 from lepton_service.errors import InvalidFieldError, ModelLoadingError
