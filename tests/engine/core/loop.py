@@ -15,7 +15,6 @@ from lepton_engine.core.request import Request, Sequence, SequenceState
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.sampling_params import SamplingParams
-
 from tests.engine.core.device import (
     NAN,
     Device,
@@ -210,7 +209,12 @@ class Loop:
         assert self.scheduler.problems() == []
         assert plan.num_tokens == sum(entry.num_tokens for entry in plan.scheduled) <= self.budget
         assert len({entry.sequence for entry in plan.scheduled}) == len(plan.scheduled)
-        self.seen["followed"] += len([s for s in self.live() if s.state is SequenceState.FOLLOWING])
+        live, longest = self.live(), self.cache.layout.max_tokens
+        served = {entry.sequence for entry in plan.scheduled} | {sample.sequence for sample in plan.samples}
+        running = sorted((s for s in live if s.state is SequenceState.RUNNING), key=lambda s: s.order)
+        idle = [s for s in running if s not in served and s.num_wanted(longest) == 1]
+        assert idle in ([], running[-1:]), "a decode was left out, and not for want of blocks as the last in order"
+        self.seen["followed"] += len([s for s in live if s.state is SequenceState.FOLLOWING])
         self.seen["copied"] += len(plan.copies)
         self.seen["forked"] += len(plan.samples) - len({sample.row for sample in plan.samples})
         for entry in plan.scheduled:

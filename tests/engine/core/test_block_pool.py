@@ -1,4 +1,5 @@
 import pytest
+
 from lepton_engine.core.block_pool import NULL_BLOCK, BlockPool
 
 

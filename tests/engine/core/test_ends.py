@@ -1,8 +1,8 @@
 """Requests that end early: cancelled, out of time, or while a step is in flight."""
 
 import pytest
-from lepton_engine.core.request import SequenceState
 
+from lepton_engine.core.request import SequenceState
 from tests.engine.core.device import Fault
 from tests.engine.core.loop import Loop
 

@@ -1,9 +1,9 @@
 """Followers of a shared prefix: whatever happens to the leader, another takes over and nobody waits for ever."""
 
 import pytest
+
 from lepton_engine.core.request import Request, SequenceState
 from lepton_engine.errors import RequestFailedError
-
 from tests.engine.core.device import Fault
 from tests.engine.core.loop import Loop
 

@@ -2,7 +2,6 @@
 
 from lepton_engine.core.block_pool import NULL_BLOCK
 from lepton_engine.core.request import SequenceState
-
 from tests.engine.core.device import Fault
 from tests.engine.core.loop import Loop
 
@@ -207,3 +206,27 @@ def test_content_of_a_crashed_step_is_not_hit_even_where_it_was_left_behind() ->
     loop.run()
     assert loop.told[again.key].cached == 0
     loop.assert_right(again)
+
+
+def test_content_of_a_crashed_step_is_not_hit_even_of_a_request_that_was_cancelled_meanwhile() -> None:
+    loop = Loop(overlap=True)
+    cancelled = loop.add([*PREFIX, 1])
+    loop.step(lambda plan: Fault(crash="result"))
+    loop.scheduler.abort(cancelled.key)
+    loop.step()
+    assert loop.cache.pools[0].num_cached == 0
+    again = loop.add([*PREFIX, 1])
+    loop.run()
+    loop.assert_right(again)
+
+
+def test_what_is_launched_after_a_crashed_step_may_have_read_its_blocks_and_fails_too() -> None:
+    loop = Loop(overlap=True)
+    first = loop.add([*PREFIX, 1])
+    loop.step(lambda plan: Fault(crash="result"))
+    second = loop.add([*PREFIX, 2])
+    loop.step()
+    assert loop.told[second.key].cached == 8
+    assert loop.told[first.key].error == loop.told[second.key].error == "RequestFailedError"
+    loop.run()
+    loop.assert_drained()

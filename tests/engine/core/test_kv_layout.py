@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from lepton_engine.config import LayerKV
 from lepton_engine.core.kv_layout import KVGroup, group_layers, plan_layout
 from lepton_engine.errors import OutOfMemoryError

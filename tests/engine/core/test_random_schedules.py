@@ -8,14 +8,21 @@ import random
 from collections import Counter
 
 import pytest
+
 from lepton_engine.core.plan import StepPlan
 from lepton_engine.core.request import Request, SequenceState
 from lepton_engine.errors import InvalidRequestError, QueueFullError
-
 from tests.engine.core.device import VOCABULARY, Fault
 from tests.engine.core.loop import Loop
 
-SHARDS, SEEDS_PER_SHARD, STEPS = 8, 120, 60
+SHARDS, SEEDS_PER_SHARD, STEPS = 8, 75, 60
+
+KINDS = (
+    *("hit", "followed", "copied", "forked", "preempted", "left behind", "with a token of the device"),
+    *("cancelled WAITING", "cancelled RUNNING", "cancelled in mid-prefill", "cancelled decoding"),
+    *("cancelled a leader", "cancelled preempted", "cancelled one of several", "crashed", "invalid", "refused"),
+    *("stop", "length", "abort", "time_limit", "DeadlineExceededError", "RequestFailedError"),
+)
 
 
 class Storm:
@@ -51,8 +58,8 @@ class Storm:
             windows=windows,
             num_blocks=counts,
             max_num_seqs=r.randint(1, 8),
-            budget=r.choice([1, 2, 5, 16, 64]),
-            chunk=r.choice([None, None, 1, 3, 8]),
+            budget=r.choice([1, 4, 8, 16, 64]),
+            chunk=r.choice([None, 1, 3, 8]),
             caching=r.random() < 0.85,
             overlap=r.random() < 0.5,
             max_queued_requests=r.choice([None] * 5 + [3]),
@@ -176,3 +183,5 @@ def test_random_schedules_keep_every_invariant(shard: int) -> None:
             raise AssertionError(f"LEPTON_SEEDS={seed}:{seed} at time {storm.loop.now:g}: {error}") from error
         seen += storm.seen + storm.loop.seen
     print(f"shard {shard}: {dict(sorted(seen.items()))}")
+    if "LEPTON_SEEDS" not in os.environ:
+        assert not [kind for kind in KINDS if not seen[kind]], "the schedules no longer come to all that matters"

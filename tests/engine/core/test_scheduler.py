@@ -1,9 +1,9 @@
 """Budget, fairness, admission, priorities and preemption."""
 
 import pytest
+
 from lepton_engine.core.request import SequenceState
 from lepton_engine.errors import InvalidRequestError, QueueFullError, RequestFailedError
-
 from tests.engine.core.device import Fault
 from tests.engine.core.loop import Loop
 

@@ -1,0 +1,131 @@
+"""The engine's own loop over the device that checks every read."""
+
+import msgspec
+import pytest
+
+from lepton_engine.core.events import Failed, NewTokens
+from lepton_engine.core.plan import StepPlan
+from lepton_engine.messages import Abort, Admitted, Answer, ModelInfo, Query, Submit
+from lepton_engine.sampling_params import SamplingParams
+from lepton_engine.step import EngineCore
+from tests.engine.core.device import Fault, LaunchedStep
+from tests.engine.core.loop import Loop
+
+INFO = msgspec.convert(
+    {
+        field.name: {int: 0, float: 0.0, str: ""}.get(field.type, []) if field.type != dict[str, float] else {}
+        for field in msgspec.structs.fields(ModelInfo)
+    },
+    ModelInfo,
+)
+PROMPT = [1, 2, 3, 0, 2, 1, 0, 3, 1]
+
+
+class Runner:
+    """The device, some of whose steps crash."""
+
+    def __init__(self, loop: Loop, crashes: dict[int, str]) -> None:
+        self.loop, self.crashes, self.steps = loop, crashes, 0
+
+    def launch(self, plan: StepPlan) -> LaunchedStep:
+        self.steps += 1
+        self.loop.check(plan)
+        return self.loop.device.launch(plan, Fault(crash=self.crashes.get(self.steps, "")))
+
+
+class Engine:
+    """A core and what it has told."""
+
+    def __init__(self, overlap: bool, crashes: dict[int, str] | None = None) -> None:
+        self.loop = Loop(overlap=overlap)
+        self.core = EngineCore(self.loop.scheduler, Runner(self.loop, crashes or {}), INFO, overlap=overlap)
+        self.told: list[object] = []
+
+    def submit(self, key: str, prompt: list[int], client: str = "me", **kwargs: int) -> None:
+        self.core.handle(
+            client,
+            Submit(
+                key=key,
+                prompt_token_ids=prompt,
+                params=SamplingParams(n=kwargs.get("n", 1)),
+                seed=1,
+                max_tokens=kwargs.get("max_tokens", 4),
+                stop_token_ids=[],
+                bad_word_ids=[],
+            ),
+        )
+
+    def step(self) -> None:
+        self.core.step()
+        for replies in self.core.take_replies().values():
+            self.told += replies
+        assert self.core.integrity() == []
+
+    def finish(self) -> None:
+        for _ in range(100):
+            self.step()
+        assert not self.loop.scheduler.has_work
+        self.loop.assert_drained()
+
+    def ends(self) -> dict[str, str]:
+        ends = {}
+        for event in self.told:
+            if isinstance(event, Failed):
+                ends[event.key] = event.kind
+            elif isinstance(event, NewTokens) and event.finish_reason is not None:
+                ends[event.key] = event.finish_reason
+        return ends
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_requests_run_to_their_end(overlap: bool) -> None:
+    engine = Engine(overlap)
+    for i in range(3):
+        engine.submit(str(i), [*PROMPT, i], n=1 + i)
+        engine.submit(str(i), [*PROMPT, i], n=1 + i)  # A repeated message does nothing.
+    engine.finish()
+    assert engine.told.count(Admitted("0")) == 1
+    assert engine.ends() == {"0": "length", "1": "length", "2": "length"}
+    tokens = [e for e in engine.told if isinstance(e, NewTokens) and e.token_ids]
+    assert len(tokens) == 4 * (1 + 2 + 3)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "crash", "failed"),
+    [(False, "launch", {"a"}), (False, "result", {"a"}), (True, "launch", {"a"}), (True, "result", {"a", "b"})],
+)
+def test_a_crash_fails_who_was_in_the_step_or_may_have_read_its_blocks(
+    overlap: bool, crash: str, failed: set[str]
+) -> None:
+    engine = Engine(overlap, {1: crash})
+    engine.submit("a", PROMPT)
+    engine.step()
+    engine.submit("b", [*PROMPT, 1])
+    engine.step()
+    engine.submit("c", [*PROMPT, 2])
+    engine.finish()
+    assert engine.ends() == {key: "RequestFailedError" if key in failed else "length" for key in "abc"}
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_requests_of_a_lost_client_end_and_others_go_on(overlap: bool) -> None:
+    engine = Engine(overlap)
+    engine.submit("a", PROMPT, client="gone", max_tokens=30)
+    engine.submit("b", PROMPT, max_tokens=9)
+    engine.step()
+    engine.step()
+    engine.core.drop_client("gone")
+    engine.core.handle("me", Query(number=7, integrity=True))
+    engine.step()
+    answer = next(event for event in engine.told if isinstance(event, Answer))
+    assert (answer.number, answer.problems, answer.stats.num_running, answer.stats.num_aborted) == (7, [], 1, 1)
+    engine.finish()
+    assert engine.ends()["b"] == "length"
+
+
+def test_refused_and_unknown_requests() -> None:
+    engine = Engine(False)
+    engine.submit("a", [])
+    engine.core.handle("me", Abort(key="nobody"))
+    engine.finish()
+    assert engine.ends() == {"a": "InvalidRequestError"}
