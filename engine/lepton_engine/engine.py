@@ -192,7 +192,7 @@ class AsyncLeptonEngine:
             priority=priority,
             tenant=tenant,
             adapter=adapter,
-            deadline=None if deadline is None else deadline - time.monotonic(),
+            deadline=deadline,
             time_limit=time_limit,
         )
         self._open(request)
@@ -207,6 +207,7 @@ class AsyncLeptonEngine:
         request_id: str | None = None,
         score_only: bool = False,
         adapter: str = "",
+        deadline: float | None = None,
         **options: Any,
     ) -> _Request:
         info = self.model_info
@@ -233,6 +234,8 @@ class AsyncLeptonEngine:
             max_tokens=0 if score_only else min(room, params.max_tokens or room),
             stop_token_ids=sorted({*params.stop_token_ids, *(() if params.ignore_eos else eos)}),
             bad_word_ids=[list(ids) for ids in bad_word_token_ids(self.tokenizer, params.bad_words)],
+            # Clocks of two processes do not compare, spans of time do.
+            deadline=None if deadline is None else deadline - time.monotonic(),
             **options,
         )
         output = RequestOutput(
@@ -466,11 +469,16 @@ class LeptonEngine:
             return [self.tokenizer.decode(ids) for ids in given]
         return self.tokenizer.decode(given)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the engine has been shut down."""
+        return self._loop.is_closed()
+
     # -- the end ------------------------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """End the engine. Safe to call again."""
-        if self._loop.is_closed():
+        if self.closed:
             return
         self._run(self._engine.shutdown())
         self._loop.call_soon_threadsafe(self._loop.stop)
