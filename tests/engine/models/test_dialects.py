@@ -1,4 +1,4 @@
-"""Parity where test_parity does not reach: partial rotation, transformers 4's files, contexts beyond the trained one."""
+"""Parity where test_parity does not reach: partial rotation, transformers 4's files, beyond the trained context."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,8 @@ def rotate_part(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.
     rotated = []
     for x in (q, k):
         part = x[..., :dim]
-        turned = part * cos.unsqueeze(1) + modeling_llama.rotate_half(part) * sin.unsqueeze(1)
+        half = torch.cat([-part[..., dim // 2 :], part[..., : dim // 2]], -1)
+        turned = part * cos.unsqueeze(1) + half * sin.unsqueeze(1)
         rotated.append(torch.cat([turned, x[..., dim:]], -1))
     return rotated
 
