@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Its exit status: 0 for success, 1 for a failure that was explained on stderr, 2 for a wrong command line.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # Core tells of every GOAWAY otherwise
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Core need not prepare for forks: children exec
     arguments = list(sys.argv[1:] if argv is None else argv)
     found = commands()
