@@ -106,6 +106,19 @@ class Serving:
         raise AssertionError(f"the server ended without {pattern!r}:\n{''.join(self.lines)}")
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def none_left() -> Iterator[None]:
+    """Ends the servers that a failed test has left; the engine's process ends with its server."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 def start(model: Path | None = None, *flags: str) -> Serving:
     """A server whose ports are open; its model may still load."""
     command = [
@@ -121,6 +134,7 @@ def start(model: Path | None = None, *flags: str) -> Serving:
     ]
     command += ["--kv-cache-memory", "32MiB", "--drain-propagation", "0", *flags]
     serving = Serving(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    STARTED.append(serving.process)
     serving.target = serving.wait_for(r"inference on (\S+)")
     serving.control = serving.wait_for(r"control on (\S+)")
     return serving
