@@ -73,4 +73,6 @@ def paged_attention(
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out]."""
+    if _native is not None and _native.takes_linear(x, weight):
+        return _native.linear(x, weight, bias)
     return functional.linear(x, weight, bias)

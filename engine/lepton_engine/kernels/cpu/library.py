@@ -28,6 +28,7 @@ _SIGNATURES = {
     "lepton_paged_attention": [_INT] * 2 + [_POINTER] * 7 + [_INT64] * 3 + [_INT] * 6 + [_FLOAT],
     "lepton_rms_norm": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 4 + [_FLOAT],
     "lepton_rotary_store": [_INT] * 2 + [_POINTER] * 8 + [_INT64] * 5 + [_INT] * 5,
+    "lepton_linear": [_INT] * 2 + [_POINTER] * 4 + [_INT64] * 5,
     "lepton_silu_mul": [_INT] * 2 + [_POINTER] * 2 + [_INT64] * 3,
 }
 
@@ -57,6 +58,7 @@ def load() -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         getattr(library, name).argtypes = arguments
     library.lepton_isa.restype = ctypes.c_char_p
+    library.lepton_linear_worthwhile_rows.restype = _INT64
     _connect_thread_pool(library)
     if wanted not in ("", "1"):
         select_isa(library, wanted)

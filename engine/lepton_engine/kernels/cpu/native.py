@@ -6,8 +6,8 @@ from typing import Never
 
 import torch
 
+from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import library
-from lepton_engine.layers.batch import BatchContext, KVGroupBatch
 
 _CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _STATUS = {1: "an argument that no kernel takes", 2: "out of memory"}
@@ -25,7 +25,9 @@ class NativeKernels:
         self._attention = lib.lepton_paged_attention
         self._rms_norm = lib.lepton_rms_norm
         self._rotary_store = lib.lepton_rotary_store
+        self._linear = lib.lepton_linear
         self._silu_mul = lib.lepton_silu_mul
+        self._linear_rows = {dtype: lib.lepton_linear_worthwhile_rows(code) for dtype, code in _CODES.items()}
 
     @property
     def isa(self) -> str:
@@ -53,6 +55,17 @@ class NativeKernels:
     def takes_heads(self, x: torch.Tensor) -> bool:
         """Whether a [T, H, D] tensor has its heads side by side, as kernels over heads need it."""
         return x.is_cpu and x.dtype in _CODES and x.stride()[1:] == (x.shape[2], 1)
+
+    def takes_linear(self, x: torch.Tensor, weight: torch.Tensor) -> bool:
+        """Whether `linear` is worth its while: two dimensions, one dtype, few enough rows to beat torch's products."""
+        return (
+            x.is_cpu
+            and x.dim() == 2
+            and 0 < x.shape[0] <= self._linear_rows.get(x.dtype, 0)
+            and weight.dtype == x.dtype
+            and x.stride(1) == 1
+            and weight.stride(1) == 1
+        )
 
     def takes_attention(self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
         """Whether paged_attention can run: heads of even size, a cache of q's dtype with contiguous blocks."""
@@ -169,6 +182,26 @@ class NativeKernels:
             twice // 2,
         )
         return out if not status else _fail("silu_mul", status)
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out]; for small T."""
+        rows, size = x.shape
+        columns = weight.shape[0]
+        out = torch.empty((rows, columns), dtype=x.dtype)
+        status = self._linear(
+            _CODES[x.dtype],
+            torch.get_num_threads(),
+            x.data_ptr(),
+            weight.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            x.stride(0),
+            weight.stride(0),
+            rows,
+            columns,
+            size,
+        )
+        return out if not status else _fail("linear", status)
 
     def paged_attention(
         self,

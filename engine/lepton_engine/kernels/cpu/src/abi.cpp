@@ -5,6 +5,7 @@
 #include "args.h"
 #include "attention.h"
 #include "isa.h"
+#include "linear.h"
 #include "parallel.h"
 
 using namespace lepton;
@@ -82,5 +83,16 @@ LEPTON_EXPORT int lepton_silu_mul(int dtype, int threads, const void* gate_up, v
     const SiluMulCall call{gate_up, out, stride, dim};
     const auto kernel = kernels().silu_mul[dtype];
     parallel_ranges(threads, rows, rows_per_thread(dim), [&](int64_t begin, int64_t end) { kernel(call, begin, end); });
+    return kOk;
+}
+
+LEPTON_EXPORT int64_t lepton_linear_worthwhile_rows(int dtype) {
+    return dtype < 0 || dtype >= kNumDTypes ? 0 : linear_worthwhile_rows(static_cast<DType>(dtype));
+}
+
+LEPTON_EXPORT int lepton_linear(int dtype, int threads, const void* x, const void* weight, const void* bias, void* out,
+                                int64_t x_stride, int64_t weight_stride, int64_t m, int64_t n, int64_t k) {
+    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
+    linear({x, weight, bias, out, x_stride, weight_stride, m, n, k}, static_cast<DType>(dtype), threads);
     return kOk;
 }

@@ -125,8 +125,11 @@ struct KernelTable {
     void (*rms_norm[kNumDTypes])(const NormCall&, int64_t begin, int64_t end);
     void (*rotary[kNumDTypes])(const RotaryCall&, int64_t begin, int64_t end);
     void (*silu_mul[kNumDTypes])(const SiluMulCall&, int64_t begin, int64_t end);
+    // Bytes that linear_pack writes: x in the form that `linear` takes.
+    size_t (*linear_scratch)(const LinearCall&);
+    void (*linear_pack[kNumDTypes])(const LinearCall&, void* packed);
     // Output columns [begin, end) of every row.
-    void (*linear[kNumDTypes])(const LinearCall&, int64_t begin, int64_t end);
+    void (*linear[kNumDTypes])(const LinearCall&, const void* packed, int64_t begin, int64_t end);
 };
 
 }  // namespace lepton

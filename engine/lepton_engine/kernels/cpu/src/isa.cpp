@@ -3,6 +3,10 @@
 #include <atomic>
 #include <cstring>
 
+#if defined(LEPTON_X86)
+#include <cpuid.h>
+#endif
+
 namespace lepton {
 
 namespace baseline {
@@ -66,6 +70,15 @@ std::atomic<const KernelTable*>& current() {
 }  // namespace
 
 const KernelTable& kernels() { return *current().load(std::memory_order_relaxed); }
+
+bool has_matrix_units() {
+#if defined(LEPTON_X86)
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);  // AMX-BF16
+#else
+    return false;
+#endif
+}
 
 bool select_kernels(const char* name) {
     int count;

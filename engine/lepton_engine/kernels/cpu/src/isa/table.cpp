@@ -2,6 +2,7 @@
 #include "activation.h"
 #include "attention_rows.h"
 #include "attention_tile.h"
+#include "linear.h"
 #include "norm.h"
 #include "rotary.h"
 
@@ -32,6 +33,9 @@ const KernelTable table = {
     {rms_norm<float>, rms_norm<BFloat16>, rms_norm<Float16>},
     {rotary<float>, rotary<BFloat16>, rotary<Float16>},
     {silu_mul<float>, silu_mul<BFloat16>, silu_mul<Float16>},
+    linear_scratch,
+    {linear_pack<float>, linear_pack<BFloat16>, linear_pack<Float16>},
+    {linear<float>, linear<BFloat16>, linear<Float16>},
 };
 
 }  // namespace lepton::LEPTON_ISA
