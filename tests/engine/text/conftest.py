@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
 from lepton_engine.text.tokenizer import Tokenizer
 from lepton_engine.text.tokenizer_files import SpecialTokens
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog, and the dog does not mind.",

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.text.bad_words import bad_word_token_ids
 from lepton_engine.text.tokenizer import Tokenizer

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.text.detokenizer import Detokenizer
 from lepton_engine.text.stop_strings import StopMatcher
