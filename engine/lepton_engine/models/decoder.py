@@ -158,7 +158,7 @@ class DecoderForCausalLM(CausalLM):
         layers = [DecoderLayer(config, self.rotary, window) for window in config.windows]
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
+        self.head = None if config.tied else nn.Parameter(torch.empty(self.embedding.shape), requires_grad=False)
 
     def weight_slots(self) -> dict[str, WeightSlot]:
         """See `CausalLM.weight_slots`."""

@@ -86,7 +86,7 @@ class GPT2ForCausalLM(CausalLM):
         blocks = [Block(config, scale) for scale in config.scale]
         self.blocks: Sequence[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.norm = LayerNorm(config.hidden_size, config.norm_eps)
-        self.head = None if config.tied else nn.Parameter(torch.empty_like(self.embedding), requires_grad=False)
+        self.head = None if config.tied else nn.Parameter(torch.empty(self.embedding.shape), requires_grad=False)
 
     def extend(self, max_position: int) -> None:
         """See `CausalLM.extend`: positions are learned, there are no more of them."""

@@ -1,6 +1,7 @@
 """Fills a model with a checkpoint's weights, one tensor at a time."""
 
 import torch
+from torch import nn
 
 from lepton_engine.errors import ModelLoadError
 from lepton_engine.models.base import CausalLM
@@ -19,7 +20,7 @@ def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.devi
     """
     with torch.device("meta"):
         model = build_model(checkpoint.config)
-    model = model.to(dtype).to_empty(device=device).requires_grad_(False)
+    _materialise(model, dtype, device)
     slots = model.weight_slots()
     stored = checkpoint.names()
     # The original GPT-2 files leave the outer module's name out.
@@ -44,6 +45,14 @@ def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.devi
         raise ModelLoadError(f"{checkpoint.origin}: tensors have no place in the model: {_some(extra)}")
     model.build_tables(device)
     return model
+
+
+def _materialise(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Give parameters without storage one. `Module.to_empty` would import sympy for it, a second of start-up."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            storage = torch.empty(parameter.shape, dtype=dtype, device=device)
+            setattr(module, name, nn.Parameter(storage, requires_grad=False))
 
 
 def _some(names: list[str]) -> str:

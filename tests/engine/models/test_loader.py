@@ -1,5 +1,7 @@
 """Filling a model from a checkpoint: names of every kind of file, and what is missing, left over or misshapen."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,16 @@ def test_beyond_the_context() -> None:
     dynamic = load(llama(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}))
     with pytest.raises(UnsupportedModelError, match="beyond max_position_embeddings, 64"):
         dynamic.extend(65)
+
+
+def test_loading_imports_no_sympy(tmp_path: Path) -> None:
+    # Some paths through torch import it, which takes a second and tens of megabytes.
+    llama().save_pretrained(tmp_path)
+    code = (
+        "import sys, torch\n"
+        "from lepton_engine.models.loader import load_model\n"
+        "from lepton_engine.weights.checkpoint import open_checkpoint\n"
+        f"load_model(open_checkpoint({str(tmp_path)!r}), dtype=torch.float32, device=torch.device('cpu'))\n"
+        "sys.exit('sympy' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
