@@ -15,7 +15,7 @@ from lepton_engine.errors import InvalidRequestError, QueueFullError
 from tests.engine.core.device import VOCABULARY, Fault
 from tests.engine.core.loop import Loop
 
-SHARDS, SEEDS_PER_SHARD, STEPS = 8, 75, 60
+SHARDS, SEEDS_PER_SHARD, STEPS = 8, 140, 60
 
 KINDS = (
     *("hit", "followed", "copied", "forked", "preempted", "left behind", "with a token of the device"),
