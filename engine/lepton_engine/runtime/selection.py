@@ -26,21 +26,35 @@ def first_argmax(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def top_values(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` largest values of each row of [R, V], best first, and their indices.
+    """The `count` largest values of each row of [R, V], best first (of equals the lowest index first), with indices.
 
     The count blocks with the largest maxima hold the count largest values, so only those are searched.
     """
-    size = rows.shape[1]
-    if count * _SMALL_BLOCK * 2 > size:
-        found = rows.topk(min(count, size), dim=-1)
-        return found.values, found.indices
+    count = min(count, rows.shape[1])
+    if count * _SMALL_BLOCK * 2 > rows.shape[1]:
+        indices = _first_top(rows, torch.arange(rows.shape[1], device=rows.device).expand_as(rows), count)
+        return rows.gather(1, indices), indices
     blocks = pad_to_blocks(rows, _SMALL_BLOCK, -torch.inf)
-    # Blocks in the order of their indices: then equal values come in an order that depends on this row alone.
-    chosen = blocks.amax(dim=-1).topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values
+    best = blocks.amax(dim=-1)
+    chosen = _first_top(best, torch.arange(best.shape[1], device=rows.device).expand_as(best), count)
     candidates = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _SMALL_BLOCK)).flatten(1)
-    found = candidates.topk(count, dim=-1)
-    block = chosen.gather(1, found.indices // _SMALL_BLOCK)
-    return found.values, block * _SMALL_BLOCK + found.indices % _SMALL_BLOCK
+    inside = torch.arange(_SMALL_BLOCK, device=rows.device)
+    indices = _first_top(candidates, (chosen[:, :, None] * _SMALL_BLOCK + inside).flatten(1), count)
+    # Padding has the highest indices and so comes last of all that is -inf, but before the NaN of some signs.
+    indices.clamp_(max=rows.shape[1] - 1)
+    return rows.gather(1, indices), indices
+
+
+def _first_top(values: torch.Tensor, indices: torch.Tensor, count: int) -> torch.Tensor:
+    """The indices of the `count` largest values of each row, of equal ones the lowest first.
+
+    Ordered by one integer each: the bits of the value, ordered as the value is, above the complement of the index. What
+    torch.topk takes of equal values would depend on `count`, and so on the other rows.
+    """
+    bits = (values + 0.0).view(torch.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    keys = (ordered.to(torch.int64) << 32) | (0xFFFFFFFF - indices)
+    return 0xFFFFFFFF - (keys.topk(count, dim=-1).values & 0xFFFFFFFF)
 
 
 def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
