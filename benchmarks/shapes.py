@@ -62,6 +62,6 @@ def _make(shape: Shape, dtype: str, folder: Path) -> None:
     # Requests are token ids; the tokenizer only has to exist and to decode what it knows.
     vocabulary = {f"<{i}>": i for i in range(shape.vocab_size)}
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<0>"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     words.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<1>"}))

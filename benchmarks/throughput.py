@@ -6,15 +6,16 @@ same fresh prompts (A B A B ...); ratios are medians of the rounds' ratios.
 """
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from benchmarks import common
 from benchmarks.shapes import SHAPES, checkpoint
 from benchmarks.systems import hf_transformers, lepton
-from benchmarks.systems.process import SystemProcess
+from benchmarks.systems.process import System, SystemProcess
 from benchmarks.works import works
 
-SYSTEMS = {common.LEPTON: lepton.make, "transformers": hf_transformers.make}
+SYSTEMS: dict[str, Callable[..., System]] = {common.LEPTON: lepton.make, "transformers": hf_transformers.make}
 
 
 def main() -> int:
@@ -55,15 +56,14 @@ def main() -> int:
         for name in SYSTEMS:
             if (work.name, name) not in seconds:
                 continue
-            taken = seconds[work.name, name]
-            own = seconds[work.name, common.LEPTON]
-            ratio = common.median([theirs / ours for theirs, ours in zip(taken, own, strict=True)])
+            runs, own = seconds[work.name, name], seconds[work.name, common.LEPTON]
+            ratio = common.median([theirs / ours for theirs, ours in zip(runs, own, strict=True)])
             rows.append(
                 common.Row(
                     work.name,
                     name,
                     f"{shape} bfloat16",
-                    work.generated / common.median(taken),
+                    work.generated / common.median(runs),
                     "tok/s",
                     None if name == common.LEPTON else ratio,
                     peaks[name],

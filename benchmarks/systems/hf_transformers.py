@@ -13,9 +13,8 @@ class Transformers:
 
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", attn_implementation="sdpa"
-        ).eval()
+        load = transformers.AutoModelForCausalLM.from_pretrained
+        self._model = load(folder, dtype="auto", attn_implementation="sdpa")
 
     def run(self, work: Work) -> dict[str, float]:
         """See `System.run`: all requests in one batch, until the longest has its tokens."""

@@ -61,7 +61,7 @@ class EngineCore:
 
     def __init__(self, scheduler: Scheduler, runner: StepRunner, info: ModelInfo, *, overlap: bool) -> None:
         self.info = info
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._runner = runner
         self._overlap = overlap
         self._in_flight: tuple[StepPlan, Launched] | None = None
@@ -84,20 +84,20 @@ class EngineCore:
                 transport.send_replies(client, replies)
 
     def _patience(self) -> float:
-        return 0.0 if self._scheduler.has_work or self._in_flight else IDLE_POLL
+        return 0.0 if self.scheduler.has_work or self._in_flight else IDLE_POLL
 
     def handle(self, client: str, command: Command) -> None:
         """Carry out a command; errors of a request become its `Failed` event."""
         if isinstance(command, Submit):
             self._submit(client, command)
         elif isinstance(command, Abort):
-            self._scheduler.abort(command.key, command.index, command.reason)
+            self.scheduler.abort(command.key, command.index, command.reason)
         elif isinstance(command, Query):
-            problems = self._scheduler.problems() if command.integrity else []
+            problems = self.scheduler.problems() if command.integrity else []
             self._outbox[client].append(Answer(command.number, self.stats(), problems))
 
     def _submit(self, client: str, command: Submit) -> None:
-        if command.key in self._scheduler:
+        if command.key in self.scheduler:
             return
         now = time.monotonic()
         self._arrivals += 1
@@ -119,7 +119,7 @@ class EngineCore:
             client=client,
         )
         try:
-            self._scheduler.submit(request)
+            self.scheduler.submit(request)
         except LeptonError as error:
             self._outbox[client].append(Failed(command.key, type(error).__name__, str(error)))
             return
@@ -127,14 +127,14 @@ class EngineCore:
 
     def drop_client(self, client: str) -> None:
         """End all requests of a client that has gone."""
-        for key in self._scheduler.keys_of(client):
-            self._scheduler.abort(key)
+        for key in self.scheduler.keys_of(client):
+            self.scheduler.abort(key)
         self._outbox.pop(client, None)
 
     def step(self) -> None:
         """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
         began = time.monotonic()
-        plan = self._scheduler.schedule(began)
+        plan = self.scheduler.schedule(began)
         launched = self._launch(plan) if plan.scheduled else None
         if self._in_flight is not None:
             if (crash := self._settle(*self._in_flight)) is not None and launched is not None:
@@ -148,7 +148,7 @@ class EngineCore:
                 self._settle(plan, launched)
             self._steps += 1
             self._step_seconds += time.monotonic() - began
-        for client, event in self._scheduler.take_events():
+        for client, event in self.scheduler.take_events():
             self._outbox[client].append(event)
 
     def _launch(self, plan: StepPlan) -> Launched | None:
@@ -165,9 +165,9 @@ class EngineCore:
         except Exception as error:
             self._fail(plan, error)
             return error
-        generated = self._scheduler.generated_tokens
-        self._scheduler.settle(plan, result)
-        generated = self._scheduler.generated_tokens - generated
+        generated = self.scheduler.generated_tokens
+        self.scheduler.settle(plan, result)
+        generated = self.scheduler.generated_tokens - generated
         prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
         self._rates.append((time.monotonic(), prompt, generated))
         self._trim_rates()
@@ -176,7 +176,7 @@ class EngineCore:
     def _fail(self, plan: StepPlan, error: Exception) -> None:
         logger.error("a step of %d sequences failed", len(plan.scheduled), exc_info=error)
         failure = RequestFailedError(f"the step failed: {type(error).__name__}: {error}")
-        self._scheduler.fail_step(plan, failure)
+        self.scheduler.fail_step(plan, failure)
 
     def take_replies(self) -> dict[str, list[Reply]]:
         """What is to be told to whom since the last call."""
@@ -191,7 +191,7 @@ class EngineCore:
     def stats(self) -> EngineStats:
         """Counters and gauges as of now."""
         self._trim_rates()
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         pools = scheduler.cache.pools
         total = sum(pool.num_blocks - 1 for pool in pools)
         free = sum(pool.num_free for pool in pools)
@@ -228,7 +228,7 @@ class EngineCore:
 
     def integrity(self) -> list[str]:
         """What is inconsistent between requests and KV blocks; empty when sound."""
-        return self._scheduler.problems()
+        return self.scheduler.problems()
 
 
 class Stopping(Protocol):

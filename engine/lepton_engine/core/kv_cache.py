@@ -131,6 +131,10 @@ class KVCacheManager:
                 del self._followers[sequence.follows]
             sequence.follows = None
 
+    def followed(self) -> set[bytes]:
+        """The blocks that somebody waits for."""
+        return set(self._followers)
+
     def take_woken(self) -> list[Sequence]:
         """The followers whose wait has ended since the last call."""
         woken, self._woken = self._woken, []

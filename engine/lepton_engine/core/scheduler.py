@@ -8,7 +8,9 @@ priority, then arrival; decodes never wait for prefills, and who lacks a block t
 import time
 from bisect import insort
 from collections import Counter, deque
+from collections.abc import Mapping
 from operator import add, sub
+from types import MappingProxyType
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
@@ -82,6 +84,11 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether any request is unfinished."""
         return bool(self._requests)
+
+    @property
+    def requests(self) -> Mapping[str, Request]:
+        """The unfinished requests by key."""
+        return MappingProxyType(self._requests)
 
     def __contains__(self, key: str) -> bool:
         return key in self._requests
