@@ -19,15 +19,15 @@ class SpecialTokens:
 
     Attributes:
         texts: the token texts by role, such as bos_token and eos_token.
-        add_bos, add_eos: whether encoding adds them; None leaves it to the tokenizer's own post-processor.
+        add_bos, add_eos: have encoding add them, to a tokenizer whose own post-processor does not.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
-    add_bos: bool | None = None
-    add_eos: bool | None = None
+    add_bos: bool = False
+    add_eos: bool = False
 
     def apply(self, backend: tokenizers.Tokenizer) -> None:
-        """Mark the special tokens in `backend`, and replace its post-processor if it contradicts add_bos or add_eos.
+        """Mark the special tokens in `backend`, and have it add those that it should.
 
         A role whose text the vocabulary lacks is left alone: a token added here would have no embedding.
         """
@@ -38,21 +38,17 @@ class SpecialTokens:
             text for text in dict.fromkeys(roles) if text not in special and backend.token_to_id(text) is not None
         ]
         backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in missing])
-        if self.add_bos is None and self.add_eos is None:
-            return
-        bos = self._token(backend, "bos_token", bool(self.add_bos))
-        eos = self._token(backend, "eos_token", bool(self.add_eos))
-        expected = [*([bos[1]] if bos else []), *([eos[1]] if eos else [])]
-        if backend.encode("", add_special_tokens=True).ids == expected:
-            return
-        single = f"{bos[0]}:0 $A:0" if bos else "$A:0"
-        single = f"{single} {eos[0]}:0" if eos else single
-        tokens = list(dict.fromkeys(token for token in (bos, eos) if token))
-        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=tokens)
+        bos = self._token(backend, "bos_token") if self.add_bos else None
+        eos = self._token(backend, "eos_token") if self.add_eos else None
+        if bos or eos:
+            single = f"{bos[0]}:0 $A:0" if bos else "$A:0"
+            single = f"{single} {eos[0]}:0" if eos else single
+            tokens = list(dict.fromkeys(token for token in (bos, eos) if token))
+            backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=tokens)
 
-    def _token(self, backend: tokenizers.Tokenizer, name: str, wanted: bool) -> tuple[str, int] | None:
+    def _token(self, backend: tokenizers.Tokenizer, name: str) -> tuple[str, int] | None:
         text = self.texts.get(name)
-        token_id = backend.token_to_id(text) if wanted and text is not None else None
+        token_id = None if text is None else backend.token_to_id(text)
         return None if text is None or token_id is None else (text, token_id)
 
 
@@ -87,18 +83,21 @@ class TokenizerFiles:
         return backend
 
     def special_tokens(self) -> SpecialTokens:
-        """Roles from special_tokens_map.json, overridden by tokenizer_config.json."""
-        texts: dict[str, str] = {}
-        if not (self.folder / "tokenizer.json").is_file():
-            texts = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+        """Roles from special_tokens_map.json, overridden by tokenizer_config.json.
+
+        Whether encoding adds them stands in tokenizer.json's post-processor, which outranks the configuration's flags.
+        """
+        gpt2 = not (self.folder / "tokenizer.json").is_file()
+        texts = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>") if gpt2 else {}
         for name, value in [*self._json("special_tokens_map.json").items(), *self.config.items()]:
             text = value.get("content") if isinstance(value, dict) else value
             if name.endswith("_token") and isinstance(text, str) and text:
                 texts[name] = text
             elif name.endswith("_token") and value is None:
                 texts.pop(name, None)
-        add = {name: value for name, value in self.config.items() if isinstance(value, bool)}
-        return SpecialTokens(texts, add.get("add_bos_token"), add.get("add_eos_token"))
+        if not gpt2:
+            return SpecialTokens(texts)
+        return SpecialTokens(texts, self.config.get("add_bos_token") is True, self.config.get("add_eos_token") is True)
 
     def chat_templates(self) -> dict[str, str]:
         """Jinja sources by name, from their own files or else from tokenizer_config.json; empty where there is none."""
