@@ -26,6 +26,7 @@ UNBUILT = {
     "attention_sinks": None,
     "attention_chunk_size": None,
     "no_rope_layers": None,
+    "rope_interleaved": None,
     "alibi": None,
     "clip_qkv": None,
     "logit_scale": 1.0,

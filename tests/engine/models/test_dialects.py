@@ -42,6 +42,7 @@ def rotate_part(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.
 
 
 def check(model: Any, module: Any, teach: Callable[..., Any], lesson: Callable[..., Any], length: int) -> None:
+    torch.set_num_threads(1)
     ids = torch.randint(2, module.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(length))
     with torch.inference_mode():
         expected = module(ids, use_cache=False).logits[0]
