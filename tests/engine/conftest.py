@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from lepton_engine import LeptonEngine
 
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -26,8 +26,8 @@ def byte_level_tokenizer() -> Tokenizer:
     """Every byte a token, and an end-of-sequence token: 257 in all."""
     alphabet = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(alphabet, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<eos>"])
     return tokenizer
 
@@ -37,7 +37,8 @@ def tiny_module() -> Any:
     """A Llama of two layers with spread logits, float32, vocabulary 257, end of sequence 256."""
     torch.manual_seed(7)
     config = transformers.LlamaConfig(vocab_size=257, bos_token_id=None, eos_token_id=256, **TINY)
-    module = transformers.LlamaForCausalLM(config).eval()
+    module: Any = transformers.LlamaForCausalLM(config)
+    module.eval()
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.dim() > 1:

@@ -32,7 +32,7 @@ def reference(module: Any, prompt: list[int], count: int) -> list[int]:
     ids = torch.tensor([prompt])
     options = {"do_sample": False, "min_new_tokens": count, "max_new_tokens": count, "pad_token_id": 0}
     out = module.generate(ids, attention_mask=torch.ones_like(ids), **options)
-    return out[0, len(prompt) :].tolist()
+    return list(map(int, out[0, len(prompt) :]))
 
 
 @pytest.mark.parametrize("in_process", [True, False])
