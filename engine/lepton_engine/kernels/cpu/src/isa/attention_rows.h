@@ -63,9 +63,11 @@ inline Vec score_keys(const T* const* keys, const typename Dot<T>::Element* quer
 }
 
 // acc[h][d] = acc[h][d] * rescale[h] + sum over keys of weights[h][key] * values[key][d], for H heads and N registers.
+// Meanwhile the same part of the lines `fetch` is brought in, unless that is null.
 template <class T, int H, int N>
-inline void weigh_values(const T* const* values, int64_t count, int64_t d, int64_t partial, const float* weights,
-                         int64_t weights_stride, const float* rescale, float* acc, int64_t acc_stride) {
+inline void weigh_values(const T* const* values, const T* const* fetch, int64_t count, int64_t d, int64_t partial,
+                         const float* weights, int64_t weights_stride, const float* rescale, float* acc,
+                         int64_t acc_stride) {
     Vec sums[H][N];
     for (int h = 0; h < H; ++h) {
         for (int n = 0; n < N; ++n) {
@@ -73,6 +75,11 @@ inline void weigh_values(const T* const* values, int64_t count, int64_t d, int64
         }
     }
     for (int64_t i = 0; i < count; ++i) {
+        if (fetch) {
+            for (int b = 0; b < N * kWidth * int{sizeof(T)}; b += 64) {
+                __builtin_prefetch(reinterpret_cast<const char*>(fetch[i] + d) + b, 0, 2);
+            }
+        }
         Vec v[N];
         for (int n = 0; n < N; ++n) {
             const T* p = values[i] + d + n * kWidth;
@@ -89,23 +96,23 @@ inline void weigh_values(const T* const* values, int64_t count, int64_t d, int64
 }
 
 template <class T, int H>
-inline void weigh_values_of_heads(const T* const* values, int64_t count, int64_t dim, const float* weights,
+inline void weigh_values_of_heads(const T* const* values, const T* const* fetch, int64_t count, int64_t dim, const float* weights,
                                   int64_t weights_stride, const float* rescale, float* acc, int64_t acc_stride) {
     constexpr int kMost = kWidth == 16 ? 4 : 2;  // H * kMost sums stay in registers
     int64_t d = 0;
     for (; d + kMost * kWidth <= dim; d += kMost * kWidth) {
-        weigh_values<T, H, kMost>(values, count, d, 0, weights, weights_stride, rescale, acc, acc_stride);
+        weigh_values<T, H, kMost>(values, fetch, count, d, 0, weights, weights_stride, rescale, acc, acc_stride);
     }
     for (; d < dim; d += kWidth) {
         const int64_t partial = d + kWidth <= dim ? 0 : dim - d;
-        weigh_values<T, H, 1>(values, count, d, partial, weights, weights_stride, rescale, acc, acc_stride);
+        weigh_values<T, H, 1>(values, fetch, count, d, partial, weights, weights_stride, rescale, acc, acc_stride);
     }
 }
 
 template <class T>
 inline void prefetch(const T* const* lines, int64_t begin, int64_t end, int64_t dim) {
     for (int64_t i = begin; i < end; ++i) {
-        for (int64_t d = 0; d < dim; d += 64 / int64_t{sizeof(T)}) __builtin_prefetch(lines[i] + d);
+        for (int64_t d = 0; d < dim; d += 64 / int64_t{sizeof(T)}) __builtin_prefetch(lines[i] + d, 0, 2);
     }
 }
 
@@ -164,11 +171,10 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
         for (int64_t i = count; i < padded; ++i) keys[i] = keys[count - 1];
         for (int64_t i = 0; i < padded; i += kWidth) {
             for (int64_t h = 0; h < heads; ++h) {
+                // The values are needed next, and blocks lie anywhere: each head fetches some of them.
+                prefetch(values, i + h * kWidth / heads, min_of(count, i + (h + 1) * kWidth / heads), dim);
                 store(s.weights + h * kRowsKeys + i, scale * score_keys(keys + i, s.query + h * s.query_stride, dim));
             }
-            // Blocks lie anywhere, so the processor can't foresee what is needed next: these values, then more keys.
-            prefetch(values, i, min_of(i + kWidth, count), dim);
-            prefetch(next_keys, i, min_of(i + kWidth, next_count), dim);
         }
         for (int64_t h = 0; h < heads; ++h) {
             float* w = s.weights + h * kRowsKeys;
@@ -187,23 +193,25 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
             s.sum[h] = s.sum[h] * s.rescale[h] + sum_lanes(sum);
             s.max[h] = new_max;
         }
+        for (int64_t i = next_count; i < count; ++i) next_keys[i] = keys[0];  // nothing to fetch
         for (int64_t h = 0; h < heads;) {
+            const T* const* fetch = h == 0 && next_count ? next_keys : nullptr;
             const float* w = s.weights + h * kRowsKeys;
             float* acc = s.acc + h * s.acc_stride;
+            const auto weigh = [&](auto weigh_heads) {
+                weigh_heads(values, fetch, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
+            };
             const int64_t left = heads - h;
             if (left >= 4) {
-                weigh_values_of_heads<T, 4>(values, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
-                h += 4;
+                weigh(&weigh_values_of_heads<T, 4>);
             } else if (left == 3) {
-                weigh_values_of_heads<T, 3>(values, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
-                h += 3;
+                weigh(&weigh_values_of_heads<T, 3>);
             } else if (left == 2) {
-                weigh_values_of_heads<T, 2>(values, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
-                h += 2;
+                weigh(&weigh_values_of_heads<T, 2>);
             } else {
-                weigh_values_of_heads<T, 1>(values, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
-                h += 1;
+                weigh(&weigh_values_of_heads<T, 1>);
             }
+            h += min_of(left, 4);
         }
         count = next_count;
     }

@@ -61,7 +61,7 @@ inline void linear_stream(const LinearCall& call, const typename Dot<T>::Element
 #pragma GCC unroll 16
             for (int u = 0; u < U; ++u) {
                 const auto column = D::load_key(w + i + u * D::kStep);
-                __builtin_prefetch(w + i + u * D::kStep + kPrefetchAhead / sizeof(T));
+                __builtin_prefetch(w + i + u * D::kStep + kPrefetchAhead / sizeof(T), 0, 2);
 #pragma GCC unroll 16
                 for (int m = 0; m < M; ++m) {
                     parts[m][u] = D::add(parts[m][u], column, D::load_query(x + m * x_stride + i + u * D::kStep));
@@ -110,7 +110,7 @@ inline void linear_tile(const LinearCall& call, const typename Dot<T>::Element* 
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) rows[m] = D::load_query(x + m * x_stride + i);
 #pragma GCC unroll 16
-        for (int line = 0; line < LINES; ++line) __builtin_prefetch(next + i * LINES + line * D::kStep);
+        for (int line = 0; line < LINES; ++line) __builtin_prefetch(next + i * LINES + line * D::kStep, 0, 2);
 #pragma GCC unroll 16
         for (int c = 0; c < COLS; ++c) {
             const auto column = D::load_key(w + c * w_stride + i);
