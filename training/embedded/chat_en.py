@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and templates read better whole)
 """English conversations: questions about a story just told, everyday questions, small talk, requests for a story."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from training.embedded import facts_en as facts
 from training.embedded.grammar import Filler
 from training.embedded.stories_en import person, polish, story
+from training.embedded.tales_en import BEASTS, tale
 from training.embedded.words_en import ACTS, PLACES, TABLES, WEATHER
 
 Turn = tuple[str, str]
@@ -55,14 +57,23 @@ def told(rng: random.Random) -> list[Turn]:
         (f"{weather}.", (_pick(rng, "How was the weather?", "What was the weather like?"), f"{weather}.")),
         (
             _pick(rng, f"{he} {act['past']}.", f"{he} {act['past']} there."),
-            (_pick(rng, f"What did {name} do there?", f"What did {name} do {place['loc']}?"), f"{name} {act['past']} there."),
+            (
+                _pick(rng, f"What did {name} do there?", f"What did {name} do {place['loc']}?"),
+                f"{name} {act['past']} there.",
+            ),
         ),
-        (f"{he} went there {ride}.", (_pick(rng, f"How did {name} go there?", f"How did {name} get there?"), f"{name} went there {ride}.")),
+        (
+            f"{he} went there {ride}.",
+            (_pick(rng, f"How did {name} go there?", f"How did {name} get there?"), f"{name} went there {ride}."),
+        ),
         (
             _pick(rng, f"{he} bought {bought}.", f"On the way home, {he} bought {bought}."),
             (_pick(rng, f"What did {name} buy?", f"What did {he} buy?"), f"{he} bought {bought}."),
         ),
-        (f"{he} felt {feeling}.", (_pick(rng, f"How did {name} feel?", f"How did {he} feel?"), f"{he} felt {feeling}.")),
+        (
+            f"{he} felt {feeling}.",
+            (_pick(rng, f"How did {name} feel?", f"How did {he} feel?"), f"{he} felt {feeling}."),
+        ),
         (f"In the evening, {he} ate {food}.", (f"What did {name} eat in the evening?", f"{he} ate {food}.")),
     ]
     for line, question in rng.sample(extra, rng.choice([1, 2, 2, 3])):
@@ -70,7 +81,9 @@ def told(rng: random.Random) -> list[Turn]:
         questions.append(question)
     text = " ".join(lines)
     asked = rng.sample(questions, rng.choice([1, 1, 2, 3]))
-    first = _pick(rng, f"{text} {asked[0][0]}", f"Please listen. {text} {asked[0][0]}", f"{text} Tell me, {asked[0][0]}")
+    first = _pick(
+        rng, f"{text} {asked[0][0]}", f"Please listen. {text} {asked[0][0]}", f"{text} I have a question. {asked[0][0]}"
+    )
     return [(first, asked[0][1]), *asked[1:]]
 
 
@@ -82,7 +95,12 @@ def animal(rng: random.Random) -> list[Turn]:
         (_pick(rng, f"What do {plural} eat?", f"What does a {name} like to eat?"), f"{plural} eat {food}."),
         (
             _pick(rng, f"What are {plural} like?", f"Tell me something about {plural}.", f"What is a {name}?"),
-            _pick(rng, f"{plural} {like}.", f"{plural} live {home}. They {like}.", f"A {name} is an animal. {plural} {like}."),
+            _pick(
+                rng,
+                f"{plural} {like}.",
+                f"{plural} live {home}. They {like}.",
+                f"A {name} is an animal. {plural} {like}.",
+            ),
         ),
     ]
     return rng.sample(turns, rng.choice([1, 1, 2]))
@@ -94,8 +112,14 @@ def thing(rng: random.Random) -> list[Turn]:
     return [
         rng.choice(
             [
-                (_pick(rng, f"What is {name} for?", f"What can I do with {name}?", f"Why do people need {name}?"), f"You can use {name} to {use}."),
-                (_pick(rng, f"Where can I buy {name}?", f"I want to buy {name}. Where should I go?"), f"You can buy {name} at {shop}."),
+                (
+                    _pick(rng, f"What is {name} for?", f"What can I do with {name}?", f"Why do people need {name}?"),
+                    f"You can use {name} to {use}.",
+                ),
+                (
+                    _pick(rng, f"Where can I buy {name}?", f"I want to buy {name}. Where should I go?"),
+                    f"You can buy {name} at {shop}.",
+                ),
                 (f"Do I need {name}?", f"You need {name} if you want to {use}."),
             ]
         )
@@ -126,12 +150,25 @@ def food(rng: random.Random) -> list[Turn]:
                 (f"How {does} {name} taste?", f"{name} {be} {taste}."),
                 (f"When do people eat {name}?", f"People like to eat {name} {when}."),
                 (
-                    _pick(rng, "What should I eat tonight?", "What should I have for lunch?", "I do not know what to eat."),
-                    filler.one(["You could eat {dish1} and drink some {drink1}.", "I think that {dish1} would be good.", "How about {dish1}? After that, you could have {snack1}."]),
+                    _pick(
+                        rng, "What should I eat tonight?", "What should I have for lunch?", "I do not know what to eat."
+                    ),
+                    filler.one(
+                        [
+                            "You could eat {dish1} and drink some {drink1}.",
+                            "I think that {dish1} would be good.",
+                            "How about {dish1}? After that, you could have {snack1}.",
+                        ]
+                    ),
                 ),
                 (
                     _pick(rng, "What do you like to eat?", "What is your favorite food?"),
-                    filler.one(["I do not eat, but many people like {dish1}.", "I cannot eat, but I like stories about {snack1}."]),
+                    filler.one(
+                        [
+                            "I do not eat, but many people like {dish1}.",
+                            "I cannot eat, but I like stories about {snack1}.",
+                        ]
+                    ),
                 ),
             ]
         )
@@ -141,8 +178,24 @@ def food(rng: random.Random) -> list[Turn]:
 def feeling(rng: random.Random) -> list[Turn]:
     """Someone says how they feel and gets advice."""
     name, advice = rng.choice(facts.ADVICE)
-    question = _pick(rng, f"I am {name}. What should I do?", f"I feel {name} today.", f"What can I do when I am {name}?", f"I am a little {name}.")
-    return [(question, _pick(rng, f"You could {advice}.", f"Don't worry. You could {advice}.", f"When you are {name}, you should {advice}."))]
+    question = _pick(
+        rng,
+        f"I am {name}. What should I do?",
+        f"I feel {name} today.",
+        f"What can I do when I am {name}?",
+        f"I am a little {name}.",
+    )
+    return [
+        (
+            question,
+            _pick(
+                rng,
+                f"You could {advice}.",
+                f"Don't worry. You could {advice}.",
+                f"When you are {name}, you should {advice}.",
+            ),
+        )
+    ]
 
 
 def weather(rng: random.Random) -> list[Turn]:
@@ -152,12 +205,36 @@ def weather(rng: random.Random) -> list[Turn]:
     return [
         rng.choice(
             [
-                (_pick(rng, f"What should I wear when {name}?", f"I want to go out, but {name}.", f"What should I do when {name}?"), f"When {name}, you should {wear}."),
-                (_pick(rng, f"What can we do when {name}?", f"What is fun when {name}?"), f"When {name}, you can {plan}."),
+                (
+                    _pick(
+                        rng,
+                        f"What should I wear when {name}?",
+                        f"I want to go out, but {name}.",
+                        f"What should I do when {name}?",
+                    ),
+                    f"When {name}, you should {wear}.",
+                ),
+                (
+                    _pick(rng, f"What can we do when {name}?", f"What is fun when {name}?"),
+                    f"When {name}, you can {plan}.",
+                ),
                 (_pick(rng, f"What is the weather like in {season}?", f"How is {season}?"), f"In {season}, {like}."),
-                (_pick(rng, f"What do people do in {season}?", f"What can I do in {season}?"), f"In {season}, people {fun}."),
-                (_pick(rng, "What is your favorite season?", "Which season do you like?"), f"I like {season} because {like}."),
-                (_pick(rng, "What is the weather like today?", "How is the weather?"), _pick(rng, f"I cannot see outside, but when {name}, you should {wear}.", "I am sorry, I cannot look out of the window.")),
+                (
+                    _pick(rng, f"What do people do in {season}?", f"What can I do in {season}?"),
+                    f"In {season}, people {fun}.",
+                ),
+                (
+                    _pick(rng, "What is your favorite season?", "Which season do you like?"),
+                    f"I like {season} because {like}.",
+                ),
+                (
+                    _pick(rng, "What is the weather like today?", "How is the weather?"),
+                    _pick(
+                        rng,
+                        f"I cannot see outside, but when {name}, you should {wear}.",
+                        "I am sorry, I cannot look out of the window.",
+                    ),
+                ),
             ]
         )
     ]
@@ -169,14 +246,33 @@ def place(rng: random.Random) -> list[Turn]:
     acts = [act["text"] for tag in where["tags"].split() for act in ACTS.get(tag, [])]
     one, two = rng.sample(acts, 2)
     loc, name = where["loc"], where["text"]
+    any_loc = loc if loc.endswith("s") or "town" in loc else loc.replace(" the ", " a ")
     return [
         rng.choice(
             [
-                (_pick(rng, f"What do people do {loc}?", f"What can I do {loc}?", f"I am going to {name}. What can I do there?"), _pick(rng, f"{loc}, you can {one} or {two}.", f"People {one} and {two} {loc}.")),
+                (
+                    _pick(
+                        rng,
+                        f"What do people do {loc}?",
+                        f"What do people do {any_loc}?",
+                        f"What can I do {loc}?",
+                        f"I am going to {name}. What can I do there?",
+                    ),
+                    _pick(rng, f"{loc}, you can {one} or {two}.", f"People {one} and {two} {loc}."),
+                ),
                 (_pick(rng, f"Where can I {one}?", f"I want to {one}. Where should I go?"), f"You can {one} {loc}."),
                 (
-                    _pick(rng, "Where should I go this weekend?", "Where can we go tomorrow?", "I have nothing to do today."),
-                    _pick(rng, f"You could go to {name} and {one}.", f"How about {name}? You can {one} there, and you can also {two}."),
+                    _pick(
+                        rng,
+                        "Where should I go this weekend?",
+                        "Where can we go tomorrow?",
+                        "I have nothing to do today.",
+                    ),
+                    _pick(
+                        rng,
+                        f"You could go to {name} and {one}.",
+                        f"How about {name}? You can {one} there, and you can also {two}.",
+                    ),
                 ),
             ]
         )
@@ -196,11 +292,23 @@ def small(rng: random.Random) -> list[Turn]:
     return [
         rng.choice(
             [
-                (_pick(rng, f'What is the opposite of "{left}"?', f'Which word is the opposite of "{left}"?'), f'The opposite of "{left}" is "{right}".'),
+                (
+                    _pick(rng, f'What is the opposite of "{left}"?', f'Which word is the opposite of "{left}"?'),
+                    f'The opposite of "{left}" is "{right}".',
+                ),
                 (f"What color {be} {what}?", f"{what} {be} {color}."),
-                (f"Which day comes after {facts.WEEK[day]}?", f"{facts.WEEK[(day + 1) % 7]} comes after {facts.WEEK[day]}."),
-                (f"What is {number[part]} plus {number[total - part]}?", f"{number[part]} plus {number[total - part]} is {number[total]}."),
-                (f"What is {number[total]} minus {number[part]}?", f"{number[total]} minus {number[part]} is {number[total - part]}."),
+                (
+                    f"Which day comes after {facts.WEEK[day]}?",
+                    f"{facts.WEEK[(day + 1) % 7]} comes after {facts.WEEK[day]}.",
+                ),
+                (
+                    f"What is {number[part]} plus {number[total - part]}?",
+                    f"{number[part]} plus {number[total - part]} is {number[total]}.",
+                ),
+                (
+                    f"What is {number[total]} minus {number[part]}?",
+                    f"{number[total]} minus {number[part]} is {number[total - part]}.",
+                ),
                 ("Which seasons are there?", "There are four seasons: spring, summer, autumn and winter."),
             ]
         )
@@ -209,17 +317,54 @@ def small(rng: random.Random) -> list[Turn]:
 
 def about_me(rng: random.Random) -> list[Turn]:
     """Greetings, thanks, and who is speaking."""
-    filler = Filler(rng, TABLES)
+    filler = Filler(rng, {**TABLES, "animal": [row[1] for row in facts.ANIMALS]})
     return [
         rng.choice(
             [
-                (_pick(rng, "Hello!", "Hello", "Hi!", "Hi there!", "Good morning!", "Good evening!"), _pick(rng, "Hello! It is nice to meet you.", "Hello! How can I help you?", "Hi! How are you today?")),
-                (_pick(rng, "What is your name?", "Who are you?", "Tell me about yourself."), _pick(rng, "My name is Lepton. I am a small language model.", "I am Lepton. I can tell short stories and answer simple questions.")),
-                (_pick(rng, "What can you do?", "How can you help me?"), _pick(rng, "I can tell short stories and answer simple questions.", "I can talk with you, tell you a story and answer questions about it.")),
-                (_pick(rng, "Thank you!", "Thanks!", "Thank you very much."), _pick(rng, "You are welcome!", "You are welcome. I am glad to help.")),
-                (_pick(rng, "Goodbye!", "I have to go now.", "Good night!"), _pick(rng, "Goodbye! Have a nice day.", "Goodbye! See you next time.", "Good night! Sleep well.")),
-                (_pick(rng, "How are you?", "How are you today?"), filler.one(["I am fine, thank you! How are you?", "I am {happy}, thank you for asking."])),
+                (
+                    _pick(rng, "Hello!", "Hello", "Hi!", "Hi there!", "Good morning!", "Good evening!"),
+                    _pick(
+                        rng, "Hello! It is nice to meet you.", "Hello! How can I help you?", "Hi! How are you today?"
+                    ),
+                ),
+                (
+                    _pick(rng, "What is your name?", "Who are you?", "Tell me about yourself."),
+                    _pick(
+                        rng,
+                        "My name is Lepton. I am a small language model.",
+                        "I am Lepton. I can tell short stories and answer simple questions.",
+                    ),
+                ),
+                (
+                    _pick(rng, "What can you do?", "How can you help me?"),
+                    _pick(
+                        rng,
+                        "I can tell short stories and answer simple questions.",
+                        "I can talk with you, tell you a story and answer questions about it.",
+                    ),
+                ),
+                (
+                    _pick(rng, "Thank you!", "Thanks!", "Thank you very much."),
+                    _pick(rng, "You are welcome!", "You are welcome. I am glad to help."),
+                ),
+                (
+                    _pick(rng, "Goodbye!", "I have to go now.", "Good night!"),
+                    _pick(rng, "Goodbye! Have a nice day.", "Goodbye! See you next time.", "Good night! Sleep well."),
+                ),
+                (
+                    _pick(rng, "How are you?", "How are you today?"),
+                    filler.one(["I am fine, thank you! How are you?", "I am {happy}, thank you for asking."]),
+                ),
                 ("How old are you?", "I am a model and have no age."),
+                (
+                    _pick(rng, "What do you like to do?", "What do you like?"),
+                    filler.one(
+                        [
+                            "I like to tell stories and to listen to you.",
+                            "I like to answer questions and to tell stories about {animal}.",
+                        ]
+                    ),
+                ),
                 (_pick(rng, "Do you speak Chinese?", "Which languages do you speak?"), "I speak English and Chinese."),
             ]
         )
@@ -234,16 +379,47 @@ def shared(rng: random.Random) -> list[Turn]:
     filler = Filler(rng, TABLES, {"who": who, "place": where["text"], "act": act})
     return [
         (
-            filler.one(["I went to {place} with {who} {day}.", "{day}, {who} and I went to {place}.", "I went to {place} {day} to {act}.", "I will go to {place} with {who} {next}."]),
-            filler.one(["That sounds good! Are you {happy}?", "How nice! I would like to know more about {place}.", "Great! It is fun to {act} there.", "Good idea! You can {act} there."]),
+            filler.one(
+                [
+                    "I went to {place} with {who} {day}.",
+                    "{day}, {who} and I went to {place}.",
+                    "I went to {place} {day} to {act}.",
+                    "I will go to {place} with {who} {next}.",
+                ]
+            ),
+            filler.one(
+                [
+                    "That sounds good! Are you {happy}?",
+                    "How nice! I would like to know more about {place}.",
+                    "Great! It is fun to {act} there.",
+                    "Good idea! You can {act} there.",
+                ]
+            ),
         )
     ]
 
 
 def tell(rng: random.Random) -> list[Turn]:
     """A request for a story, and the story."""
+    if rng.random() < 0.5:
+        beast = rng.choice(BEASTS)
+        ask = _pick(
+            rng,
+            f"Tell me a story about a {beast}.",
+            f"Please tell me a story about a {beast}.",
+            f"I want to hear a story about a {beast}.",
+            f"Do you know a story about a {beast}?",
+        )
+        return [(ask, tale(rng, beast))]
     where = rng.choice(PLACES)["text"]
-    ask = _pick(rng, f"Tell me a story about {where}.", f"Please tell me a story that happens at {where}.", f"I want to hear a story about {where}.", "Please tell me a story.", "Tell me a short story.")
+    ask = _pick(
+        rng,
+        f"Tell me a story about {where}.",
+        f"Please tell me a story that happens at {where}.",
+        f"I want to hear a story about {where}.",
+        "Please tell me a story.",
+        "Tell me a short story.",
+    )
     return [(ask, story(rng, events=rng.choice([0, 1]), place=where).text)]
 
 
@@ -261,5 +437,8 @@ def conversation(rng: random.Random) -> list[dict[str, str]]:
     makers, weights = zip(*KINDS, strict=True)
     for maker in rng.choices(makers, weights, k=rng.choice([1, 1, 2])):
         for question, answer in maker(rng):
-            messages += [{"role": "user", "content": polish(question)}, {"role": "assistant", "content": polish(answer)}]
+            messages += [
+                {"role": "user", "content": polish(question)},
+                {"role": "assistant", "content": polish(answer)},
+            ]
     return messages

@@ -20,7 +20,7 @@ HELD_OUT_SHARE = 0.06
 
 @dataclass(frozen=True)
 class Document:
-    """One document: ``language`` is ``zh`` or ``en``; either ``text`` (a story) or ``messages`` (a conversation) is set."""
+    """One document in ``zh`` or ``en``; either ``text`` (a story) or ``messages`` (a conversation) is set."""
 
     language: str
     text: str = ""

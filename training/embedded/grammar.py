@@ -37,7 +37,8 @@ class Filler:
     """Fills the slots of one document.
 
     ``tables`` maps a table's name to its words, ``values`` holds what is fixed for this document (numbered draws end up
-    here too), ``resolvers`` are names whose text depends on what was said before, such as a name that becomes a pronoun.
+    here too), ``resolvers`` are names whose text depends on what was said before, such as a name that turns
+    into a pronoun.
     """
 
     rng: random.Random
@@ -63,7 +64,12 @@ class Filler:
         return word
 
     def fill(self, template: str) -> str:
-        """Replace every slot of ``template``; slots are filled from left to right."""
+        """Replace every slot of ``template``; slots are filled from left to right.
+
+        The story's subject ``{S}`` is named at most once in a template: after that the pronoun ``{P}`` stands.
+        """
+        first, subject, rest = template.partition("{S}")
+        template = first + subject + rest.replace("{S}", "{P}")
 
         def replace(match: re.Match[str]) -> str:
             name, digits, form_name = match.groups()

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and templates read better whole)
 """Short English everyday stories: who went where, in which weather, what happened there, and how it ended."""
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ While {C} {act1.past}, {S} {act2.past}.
 {S} showed {C} how to {act1}.
 {C} said, "Let's {act1}!" {S} said, "Good idea!"
 {S} asked {C}, "Would you like to {act1} or {act2}?" {C} answered, "I would like to {act1}."
-{S} and {C} {act1.past} together.
+{C} and {S} {act1.past} together.
 {C} was {happy} because {W} {act1.past}.
 """.strip().splitlines()
 
@@ -141,7 +142,7 @@ EVENTS = [
     [
         "Suddenly, {S} noticed that {poss} {lost1} was gone./When {S} sat down {spot}, {S} could not find {poss} {lost1}./{S} looked for {poss} {lost1}, but it was not there./Then {S} lost {poss} {lost1}.",
         "{S} was very {sad} and searched for {dur}./{S} was so {sad} that {S} almost cried./{S} went back and looked everywhere for {dur}./{W} searched for {dur} but found nothing.",
-        "Later, {helper1} found the {lost1} {spot} and gave it back./At last, {S} found the {lost1} {spot}./Then {helper1} came and asked, \"Is this your {lost1}?\"/The {lost1} was lying {spot} all the time.",
+        'Later, {helper1} found the {lost1} {spot} and gave it back./At last, {S} found the {lost1} {spot}./Then {helper1} came and asked, "Is this your {lost1}?"/The {lost1} was lying {spot} all the time.',
         '{S} said, "Thank you so much!"/{S} smiled and felt {happy}./{S} promised to be more careful./Now {S} was not {sad} any more.',
     ],
     [
@@ -171,7 +172,7 @@ EVENTS = [
         'After that, {S} drank a cup of {drink}./Everyone enjoyed the meal./{S} said, "I want to eat {dish} next time."/{S} thought that it was better than {dish2}.',
     ],
     [
-        "{F} could {skill1}, and {S} wanted to learn it./It was the first time that {S} tried to {skill1}./{S} had always wanted to {skill1}./{F} asked, \"Do you want to learn how to {skill1}?\"",
+        '{F} could {skill1}, and {S} wanted to learn it./It was the first time that {S} tried to {skill1}./{S} had always wanted to {skill1}./{F} asked, "Do you want to learn how to {skill1}?"',
         "At first, it was hard, and {S} felt {sad}./{S} tried {num} times without success./It was not easy, but {S} did not give up./{S} practiced for {dur}, but it still went wrong.",
         '{F} said, "Take your time."/{F} said, "Don\'t be afraid. Try again."/{F} {slow} explained it {num} times./Somebody said, "You only need a little more practice."',
         "In the end, {S} learned to {skill1} and was very {happy}./After {dur}, it finally worked./Now {S} could {skill1} without any help./{S} decided to practice for {dur} every day.",
@@ -179,7 +180,7 @@ EVENTS = [
     [
         "There was a traffic jam, and {W} came late./{S} took the wrong bus and needed {dur} more./{S} got up too late and almost missed the train./The bus broke down, and everyone was {sad}.",
         '{S} called {F} and said, "I am sorry, I will be late."/{F} waited for {dur} and was a little {sad}./{S} ran as fast as possible./{S} waited {shelter} for the next bus.',
-        "Luckily, {S} did not miss the best part./In the end, everything went well./{F} was not angry and offered {O} some {drink}./{S} thought, \"Tomorrow I must get up earlier.\"",
+        'Luckily, {S} did not miss the best part./In the end, everything went well./{F} was not angry and offered {O} some {drink}./{S} thought, "Tomorrow I must get up earlier."',
     ],
     [
         "There was a {contest1} {loc} that day./{S} took part in a {contest1}./Some children were playing a funny game {spot}./{person_seen} asked {O} to join a game.",
@@ -211,7 +212,7 @@ In the evening, {S} ate {dish} and went to bed early.
 {S} hoped to go to {place} again {next}.
 At home, {S} wrote about the day in a diary.
 {S} said, "Let's come back {next}!"
-It was a {happy} day for everyone.
+It was a {mood} day for everyone.
 When it got dark, {W} went home {ride}.
 {S} will never forget that day.
 {S} was tired but {happy}.
@@ -303,6 +304,7 @@ def _filler(rng: random.Random, about: str | None) -> tuple[Filler, list[str], l
         day = day.replace("my birthday", f"{hero.possessive} birthday")
     values: dict[str, Word] = {
         "O": hero.object,
+        "P": hero.subject,
         "poss": hero.possessive,
         "C": companion.name,
         "F": friend_name,
@@ -334,7 +336,7 @@ def _filler(rng: random.Random, about: str | None) -> tuple[Filler, list[str], l
 
     def everyone() -> str:
         if not together:
-            return subject()
+            return hero.subject
         return "we" if hero is ME else "they"
 
     filler.resolvers = {"S": subject, "W": everyone}
@@ -348,7 +350,8 @@ def story(rng: random.Random, events: int | None = None, place: str | None = Non
     mine = filler.values["H"] == "I"
     if mine:
         first = first.replace("they decided", "we decided")
-        first = re.sub(r"\bI and ([A-Z]\w+|my(?: [a-z]+)+(?: [A-Z]\w+)*)", r"\1 and I", first)
+        companion = str(filler.values["C"])
+        first = first.replace(f"I and {companion}", f"{companion} and I")
     lines = [first]
     outside = "out" in tags
     weather_said = str(filler.values["weather"]) in first

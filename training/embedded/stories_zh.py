@@ -333,7 +333,7 @@ def _filler(rng: random.Random, about: str | None) -> tuple[Filler, list[str], l
         return hero.pronoun if hero.name == "我" or rng.random() < (0.3 if unclear else 0.7) else hero.name
 
     def everyone() -> str:
-        return group if together else subject()
+        return group if together else hero.pronoun
 
     filler.resolvers = {"S": subject, "W": everyone}
     return filler, tags, weather["tags"].split(), together

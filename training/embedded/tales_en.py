@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and templates read better whole)
 """More kinds of English text: tales of animals, portraits of people, days at home."""
 
 from __future__ import annotations
@@ -54,9 +55,12 @@ HOME = [
 ]
 
 
-def tale(rng: random.Random) -> str:
-    """Tell one tale, portrait or day at home."""
-    kind = rng.choice([TALE, TALE, PORTRAIT, HOME])
+BEASTS = [str(beast) for beast in _TABLES["beast"]]
+
+
+def tale(rng: random.Random, beast: str | None = None) -> str:
+    """Tell one tale, portrait or day at home; with ``beast`` a tale of that animal."""
+    kind = TALE if beast else rng.choice([TALE, TALE, PORTRAIT, HOME])
     hero, friend = person(rng, 0.3), person(rng, 0.3)
     while friend.name == hero.name:
         friend = person(rng, 0.3)
@@ -76,5 +80,8 @@ def tale(rng: random.Random) -> str:
         "age": rng.choice(["eighteen", "twenty", "thirty", "forty", "fifty", "sixty"]),
         "early": rng.choice(["five", "six", "seven", "eight", "half past six"]),
     }
+    if beast:
+        values["beast1"] = beast
     filler = Filler(rng, _TABLES, values)
-    return polish(" ".join(filler.one(beat.split("/")) for beat in kind).replace("They ", "We " if hero is ME and kind is HOME else "They "))
+    text = " ".join(filler.one(beat.split("/")) for beat in kind)
+    return polish(text.replace("They ", "We ") if hero is ME else text)

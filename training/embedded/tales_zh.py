@@ -11,11 +11,34 @@ from training.embedded.words_zh import ACTS, PLACES, TABLES, WEATHER
 
 _TABLES: dict[str, list[Word]] = {
     **TABLES,
-    "beast": ["小兔子", "小狐狸", "小熊", "小松鼠", "小老鼠", "小刺猬", "小鸭子", "小猴子", "小羊", "小象", "小猫", "小青蛙"],
+    "beast": [
+        "小兔子",
+        "小狐狸",
+        "小熊",
+        "小松鼠",
+        "小老鼠",
+        "小刺猬",
+        "小鸭子",
+        "小猴子",
+        "小羊",
+        "小象",
+        "小猫",
+        "小青蛙",
+    ],
     "trait": ["聪明", "勇敢", "善良", "胆小", "调皮", "懒惰", "爱笑", "热心", "害羞", "好奇"],
     "good": ["聪明", "勇敢", "善良", "热心", "可爱", "好"],
     "wild": ["森林里", "山洞里", "小河边", "大树下", "草地上", "山坡上", "湖边", "竹林里"],
-    "treasure": ["一颗发光的石头", "一把金色的钥匙", "一张旧地图", "一朵会唱歌的花", "一个空盒子", "一面小镜子", "一根羽毛", "一本魔法书", "一盏小灯"],
+    "treasure": [
+        "一颗发光的石头",
+        "一把金色的钥匙",
+        "一张旧地图",
+        "一朵会唱歌的花",
+        "一个空盒子",
+        "一面小镜子",
+        "一根羽毛",
+        "一本魔法书",
+        "一盏小灯",
+    ],
     "weathers": [entry["text"] for entry in WEATHER],
     "chore": ["扫地", "洗衣服", "擦窗户", "浇花", "做饭", "洗碗", "整理书架", "铺床", "倒垃圾", "修椅子"],
     "hobby": [act for tag in ("park", "study", "sport", "club", "water") for act in ACTS[tag]],
@@ -49,9 +72,12 @@ HOME = [
 ]
 
 
-def tale(rng: random.Random) -> str:
-    """Tell one tale, portrait or day at home."""
-    kind = rng.choice([TALE, TALE, PORTRAIT, HOME])
+BEASTS = [str(beast) for beast in _TABLES["beast"]]
+
+
+def tale(rng: random.Random, beast: str | None = None) -> str:
+    """Tell one tale, portrait or day at home; with ``beast`` a tale of that animal."""
+    kind = TALE if beast else rng.choice([TALE, TALE, PORTRAIT, HOME])
     hero, friend = person(rng, 0.3), person(rng, 0.3)
     while friend.name == hero.name:
         friend = person(rng, 0.3)
@@ -67,6 +93,8 @@ def tale(rng: random.Random) -> str:
         "age": rng.choice(["十八", "二十", "二十五", "三十", "三十六", "四十", "五十", "六十"]),
         "early": rng.choice(["五点", "六点", "六点半", "七点", "七点半", "八点"]),
     }
+    if beast:
+        values["beast1"] = beast
     filler = Filler(rng, _TABLES, values)
     text = "".join(filler.one(beat.split("/")) for beat in kind)
     both_women = friend.pronoun == "她" and hero.pronoun == "她"

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and templates read better whole)
 """The English word tables of the corpus: people, places, weather, things, feelings."""
 
 from __future__ import annotations
@@ -51,7 +52,15 @@ def verb(phrase: str) -> dict[str, str]:
     """Return the forms of a verb phrase whose first word is the verb: ``text`` fly a kite, ``past``, ``ing``."""
     head, _, rest = phrase.partition(" ")
     past = _PAST.get(head, head + ("d" if head.endswith("e") else "ed"))
-    stem = head + head[-1] if head in _DOUBLE else "ly" if head == "lie" else head.removesuffix("e") if head[-2:] != "ee" else head
+    stem = (
+        head + head[-1]
+        if head in _DOUBLE
+        else "ly"
+        if head == "lie"
+        else head.removesuffix("e")
+        if head[-2:] != "ee"
+        else head
+    )
     tail = f" {rest}" if rest else ""
     return {"text": phrase, "past": past + tail, "ing": stem + "ing" + tail}
 
@@ -144,61 +153,112 @@ def _weather() -> list[dict[str, str]]:
 WEATHER = _weather()
 
 TABLES: dict[str, list[Word]] = {
-    "day": list(words("""yesterday,yesterday morning,yesterday afternoon,this morning,this afternoon,last week,last month,last weekend,
+    "day": list(
+        words("""yesterday,yesterday morning,yesterday afternoon,this morning,this afternoon,last week,last month,last weekend,
         last Saturday,last Sunday,on Monday,on Tuesday,on Wednesday,on Thursday,on Friday,on Saturday morning,on Sunday afternoon,
         one spring morning,one summer day,one autumn afternoon,one winter morning,one day,last summer,on the first day of the holiday,
-        on my birthday,two days ago,three weeks ago,early this morning,late in the afternoon,after school,after work,after lunch""")),
-    "dur": list(words("a while,half an hour,an hour,two hours,a whole morning,a whole afternoon,a long time,twenty minutes,ten minutes")),
+        on my birthday,two days ago,three weeks ago,early this morning,late in the afternoon,after school,after work,after lunch""")
+    ),
+    "dur": list(
+        words(
+            "a while,half an hour,an hour,two hours,a whole morning,a whole afternoon,a long time,twenty minutes,ten minutes"
+        )
+    ),
     "ride": list(words("by bus,by train,by bicycle,on foot,by taxi,by car,by boat,by subway,by tram")),
-    "happy": list(words("happy,glad,cheerful,excited,pleased,proud,grateful,delighted")),
+    "happy": list(words("happy,glad,cheerful,excited,pleased,proud,grateful")),
+    "mood": list(words("wonderful,happy,lovely,perfect,special,quiet,long,exciting,funny,strange")),
     "sad": list(words("sad,worried,nervous,disappointed,afraid,upset,angry,lonely,confused,embarrassed")),
-    "adj_animal": list(words("""cute,beautiful,fat,white,black,gray,brown,tiny,playful,quiet,shy,lively,old,young,friendly,clever,lazy,spotted""")),
+    "adj_animal": list(
+        words(
+            """cute,beautiful,fat,white,black,gray,brown,tiny,playful,quiet,shy,lively,old,young,friendly,clever,lazy,spotted"""
+        )
+    ),
     "color": list(words("red,blue,yellow,green,white,black,purple,pink,orange,gray,brown,golden,silver")),
     "fruit": list(words("apples,bananas,oranges,grapes,strawberries,pears,peaches,cherries,mangoes,plums,lemons")),
-    "dish": list(words("""dumplings,noodles,fried rice,tomato soup,roast chicken,fish and chips,a cheese sandwich,pancakes,pumpkin soup,
+    "dish": list(
+        words("""dumplings,noodles,fried rice,tomato soup,roast chicken,fish and chips,a cheese sandwich,pancakes,pumpkin soup,
         a bowl of salad,beef stew,mushroom pizza,grilled fish,vegetable curry,scrambled eggs,spaghetti,baked potatoes,lentil soup,
-        chicken pie,rice and beans""")),
-    "snack": list(words("""cookies,ice cream,popcorn,chocolate,roasted chestnuts,peanuts,apple pie,lemon cake,pudding,muffins,
-        waffles,candy,honey cake,carrot cake,rice crackers""")),
-    "drink": list(words("hot tea,green tea,milk,orange juice,lemonade,hot chocolate,coffee,apple juice,mint tea,cold water,ginger tea")),
+        chicken pie,rice and beans""")
+    ),
+    "snack": list(
+        words("""cookies,ice cream,popcorn,chocolate,roasted chestnuts,peanuts,apple pie,lemon cake,pudding,muffins,
+        waffles,candy,honey cake,carrot cake,rice crackers""")
+    ),
+    "drink": list(
+        words(
+            "hot tea,green tea,milk,orange juice,lemonade,hot chocolate,coffee,apple juice,mint tea,cold water,ginger tea"
+        )
+    ),
     "cool": list(words("ice cream,cold lemonade,cold watermelon,iced tea,orange juice,cold water,some cold grapes")),
     "warm": list(words("hot tea,hot chocolate,hot soup,warm milk,ginger tea,roasted chestnuts,warm bread")),
-    "taste": list(words("sweet,delicious,crisp,fresh,soft,a little spicy,very good,warm and tasty,better than ever,a bit salty,wonderful")),
-    "lost": list(words("""wallet,phone,key,hat,watch,schoolbag,umbrella,camera,scarf,notebook,ticket,ring,map,bracelet,pencil case,jacket""")),
-    "spot": list(words("""under a bench,behind a big tree,near the door,by the stairs,under the table,in the grass,by the road,in a corner,
-        next to a fountain,on the steps,by the wall,behind a flowerpot,near the entrance,under an old bridge,beside the fence""")),
-    "helper": list(words("""an old man,an old woman,a little boy,a little girl,a police officer,a guard,a driver,a young man,a kind lady,
-        a tall student,a waiter,a mail carrier,a gardener,a tourist,a musician""")),
-    "gift": list(words("""a story book,a warm scarf,a bunch of flowers,a music box,a box of chocolates,a blue cup,a painting,a fountain pen,
+    "taste": list(
+        words(
+            "sweet,delicious,crisp,fresh,soft,a little spicy,very good,warm and tasty,better than ever,a bit salty,wonderful"
+        )
+    ),
+    "lost": list(
+        words(
+            """wallet,phone,key,hat,watch,schoolbag,umbrella,camera,scarf,notebook,ticket,ring,map,bracelet,pencil case,jacket"""
+        )
+    ),
+    "spot": list(
+        words("""under a bench,behind a big tree,near the door,by the stairs,under the table,in the grass,by the road,in a corner,
+        next to a fountain,on the steps,by the wall,behind a flowerpot,near the entrance,under an old bridge,beside the fence""")
+    ),
+    "helper": list(
+        words("""an old man,an old woman,a little boy,a little girl,a police officer,a guard,a driver,a young man,a kind lady,
+        a tall student,a waiter,a mail carrier,a gardener,a tourist,a musician""")
+    ),
+    "gift": list(
+        words("""a story book,a warm scarf,a bunch of flowers,a music box,a box of chocolates,a blue cup,a painting,a fountain pen,
         a teddy bear,a small plant,a pair of gloves,a picture frame,a birthday card,a silver necklace,a straw hat,a guitar,a football,
-        a desk lamp,a kite,a wooden puzzle,a tea set,a toy train,an old map,a pocket watch""")),
-    "buy": list(words("""some apples,a bag of rice,two bottles of milk,some carrots,three tomatoes,a fish,a dozen eggs,a new sweater,
+        a desk lamp,a kite,a wooden puzzle,a tea set,a toy train,an old map,a pocket watch""")
+    ),
+    "buy": list(
+        words("""some apples,a bag of rice,two bottles of milk,some carrots,three tomatoes,a fish,a dozen eggs,a new sweater,
         a pair of shoes,a dictionary,a paintbrush,a bunch of roses,a new schoolbag,two cinema tickets,a box of tea,a cake,
-        some colored pencils,an alarm clock,an umbrella,a loaf of bread,half a watermelon,a jar of honey,some candles""")),
-    "wear": list(words("""a thick coat,a red sweater,a warm jacket,a long scarf,a wool hat,thick gloves,a gray coat,rubber boots,
-        an old raincoat,a blue shirt""")),
-    "shelter": list(words("""under a roof,under a big tree,in a small pavilion,at a bus stop,in a doorway,under a bridge,in a small cafe,
-        in an old barn,under an umbrella""")),
-    "skill": list(words("""ride a bicycle,swim,make dumplings,play chess,play the piano,play the guitar,bake bread,skate,play tennis,
+        some colored pencils,an alarm clock,an umbrella,a loaf of bread,half a watermelon,a jar of honey,some candles""")
+    ),
+    "wear": list(
+        words("""a thick coat,a red sweater,a warm jacket,a long scarf,a wool hat,thick gloves,a gray coat,rubber boots,
+        an old raincoat,a blue shirt""")
+    ),
+    "shelter": list(
+        words("""under a roof,under a big tree,in a small pavilion,at a bus stop,in a doorway,under a bridge,in a small cafe,
+        in an old barn,under an umbrella""")
+    ),
+    "skill": list(
+        words("""ride a bicycle,swim,make dumplings,play chess,play the piano,play the guitar,bake bread,skate,play tennis,
         paint with watercolors,fold paper planes,fly a kite,knit,take good photos,grow flowers,dance,play the flute,cook noodles,
-        juggle,speak French,ride a horse,play the drums,draw animals""")),
-    "contest": list(words("""running race,chess game,singing contest,drawing contest,swimming race,cooking contest,spelling contest,
-        dancing contest,table tennis match,football match,kite contest,quiz,sack race""")),
-    "person_seen": list(words("""an old man,an old woman,a little boy,a little girl,a painter,a young couple,a tall man,a teacher,
-        a musician,a tourist,a young woman,a clown,a street artist""")),
-    "doing_seen": list(words("""playing the violin,painting a picture,playing chess,selling balloons,walking a dog,playing the harmonica,
+        juggle,speak French,ride a horse,play the drums,draw animals""")
+    ),
+    "contest": list(
+        words("""running race,chess game,singing contest,drawing contest,swimming race,cooking contest,spelling contest,
+        dancing contest,table tennis match,football match,kite contest,quiz,sack race""")
+    ),
+    "person_seen": list(
+        words("""an old man,an old woman,a little boy,a little girl,a painter,a young couple,a tall man,a teacher,
+        a musician,a tourist,a young woman,a clown,a street artist""")
+    ),
+    "doing_seen": list(
+        words("""playing the violin,painting a picture,playing chess,selling balloons,walking a dog,playing the harmonica,
         dancing,taking photos,reading a newspaper,feeding the birds,blowing bubbles,singing,doing magic tricks,playing the guitar,
-        flying a kite,telling jokes,eating a sandwich,writing a letter,juggling oranges,learning a poem,sleeping in the shade""")),
+        flying a kite,telling jokes,eating a sandwich,writing a letter,juggling oranges,learning a poem,sleeping in the shade""")
+    ),
     "dog": list(words("Buddy,Spot,Max,Daisy,Coco,Biscuit,Lucky,Pepper,Teddy,Rusty,Bella,Snowy")),
-    "job": list(words("""doctor,teacher,driver,cook,painter,nurse,police officer,engineer,reporter,singer,farmer,scientist,firefighter,
-        writer,lawyer,pilot,baker,gardener,sailor,dentist""")),
+    "job": list(
+        words("""doctor,teacher,driver,cook,painter,nurse,police officer,engineer,reporter,singer,farmer,scientist,firefighter,
+        writer,lawyer,pilot,baker,gardener,sailor,dentist""")
+    ),
     "subject": list(words("math,English,history,geography,music,art,science,physics,chemistry,biology")),
     "season": list(words("spring,summer,autumn,winter")),
     "num": list(words("two,three,four,five,six,seven,eight,nine,ten")),
     "bloom": list(words("roses,daisies,tulips,sunflowers,lilies,violets,cherry trees,daffodils,apple trees,poppies")),
     "slow": list(words("slowly,quietly,happily,carefully,patiently,softly,gently,calmly")),
-    "book": list(words("""a novel,a fairy tale,a history book,a comic book,a book of poems,a science book,a cookbook,an atlas,an old diary,
-        a book about the sea,a book about dinosaurs,a book about the stars,a travel magazine,a detective story""")),
+    "book": list(
+        words("""a novel,a fairy tale,a history book,a comic book,a book of poems,a science book,a cookbook,an atlas,an old diary,
+        a book about the sea,a book about dinosaurs,a book about the stars,a travel magazine,a detective story""")
+    ),
     "next": list(words("tomorrow,next week,next weekend,next month,on Friday,on Sunday,next summer,the next day")),
     "thing": list(words("cup,vase,camera,alarm clock,plate,teapot,lamp,mirror,toy car,flowerpot,radio,bicycle")),
     "rank": list(words("first,second,third")),
