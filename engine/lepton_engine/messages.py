@@ -39,7 +39,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int
     max_num_batched_tokens: int
     eos_token_ids: list[int]
-    default_sampling: dict[str, float]
+    default_sampling: dict[str, int | float]  # `float` alone would make a float of top_k on its way
     load_seconds: float
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from lepton_engine.errors import ModelLoadError
+from lepton_engine.errors import InvalidRequestError, ModelLoadError
+from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.weights.files import TensorFiles, open_tensor_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,9 +66,13 @@ class Checkpoint:
         return []
 
     @property
-    def default_sampling(self) -> dict[str, float]:
-        """Sampling fields that generation_config.json sets; it asks for greedy decoding by `do_sample: false`."""
-        found = {}
+    def default_sampling(self) -> dict[str, int | float]:
+        """Sampling fields that generation_config.json sets; it asks for greedy decoding by `do_sample: false`.
+
+        Raises:
+            ModelLoadError: a value that no request could have.
+        """
+        found: dict[str, int | float] = {}
         for name in SAMPLING_DEFAULTS:
             value = self._generation_config.get(name)
             if value is None:
@@ -77,6 +82,10 @@ class Checkpoint:
             found[name] = value
         if self._generation_config.get("do_sample") is False:
             found["temperature"] = 0.0
+        try:
+            SamplingParams(**found)  # type: ignore[arg-type]
+        except InvalidRequestError as error:
+            raise ModelLoadError(f"generation_config.json: {error.field.rpartition('.')[2]}: {error.reason}") from error
         return found
 
     def names(self) -> set[str]:

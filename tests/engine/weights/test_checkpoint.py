@@ -67,6 +67,8 @@ def test_default_sampling(checkpoint: Callable[..., Checkpoint]) -> None:
     assert greedy.default_sampling == {"temperature": 0.0}
     with pytest.raises(ModelLoadError, match=r"generation_config.json: top_p is 'high'"):
         _ = checkpoint(config={}, generation_config={"top_p": "high"}).default_sampling
+    with pytest.raises(ModelLoadError, match=r"generation_config.json: top_p: 7 is outside"):
+        _ = checkpoint(config={}, generation_config={"top_p": 7}).default_sampling
 
 
 def test_no_config(tmp_path: Path) -> None:
