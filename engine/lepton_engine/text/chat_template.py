@@ -8,7 +8,8 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from lepton_engine.errors import InvalidRequestError
-from lepton_engine.text.sandbox import Budget, TemplateBudgetError, TemplateEnvironment, TemplateRejection, use_budget
+from lepton_engine.text.sandbox import Budget, TemplateEnvironment, TemplateRejection, use_budget
+from lepton_engine.text.template_growth import TemplateBudgetError
 
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template"})
 _REASONING = ("reasoning_content", "thinking", "reasoning")

@@ -10,7 +10,6 @@ Its filters and globals are those that templates written for `transformers` expe
 
 import functools
 import json
-import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
@@ -25,20 +24,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from lepton_engine.text import template_growth as growth
+from lepton_engine.text.template_growth import TemplateBudgetError
+
 MAX_STEPS = 1_000_000
 MAX_CHARACTERS = 16_000_000
-MAX_ARGUMENT = 100_000
 MAX_INTEGER_BITS = 256
-
-_WIDTH = re.compile(r"\d{6,}")
 
 
 class TemplateRejection(TemplateError):
     """Raised by a template's own `raise_exception(...)`: the messages break the template's rules."""
-
-
-class TemplateBudgetError(TemplateError):
-    """A template that works or grows beyond what a chat template may."""
 
 
 class Budget:
@@ -56,12 +51,21 @@ class Budget:
 
     def charge(self, count: int) -> None:
         """Charge `count` characters (or list items). Raises TemplateBudgetError when too few are left."""
+        self.afford(count)
         self.characters -= count
-        if self.characters < 0:
+
+    def afford(self, count: int) -> None:
+        """Raise TemplateBudgetError if fewer than `count` characters are left."""
+        if count > self.characters:
             raise TemplateBudgetError(f"more than {MAX_CHARACTERS} characters produced")
 
 
 _budget: ContextVar[Budget] = ContextVar("template_budget")
+_COMPILING = Budget()  # constants are folded when a template is compiled; each is within one budget
+
+
+def _current() -> Budget:
+    return _budget.get(_COMPILING)
 
 
 def use_budget(budget: Budget) -> None:
@@ -159,8 +163,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             extensions=[_Generation, LoopControlExtension],
             finalize=self._finalize,
         )
-        self.filters = {name: _bounded(function) for name, function in self.filters.items()}
-        self.filters["tojson"] = _bounded(_tojson)
+        self.filters["tojson"] = _tojson
+        self.filters = {name: _bounded(name, function) for name, function in self.filters.items()}
         del self.globals["lipsum"]
         self.globals.update(
             raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_Dict(), namespace=_Namespace
@@ -172,84 +176,99 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     @staticmethod
     def step(characters: int = 0) -> None:
         """Charge one loop turn, with the literal text that its body may produce, to the budget in force."""
-        budget = _budget.get()
+        budget = _current()
         budget.step()
         budget.charge(characters)
 
     @staticmethod
     def concatenate(*parts: Any) -> str:
         """The `~` operator, charged to the budget in force."""
-        texts = [str(part) for part in parts]
-        _budget.get().charge(sum(map(len, texts)))
-        return "".join(texts)
+        budget = _current()
+        budget.charge(sum(growth.text_size(part, budget.characters) for part in parts))
+        return "".join(map(str, parts))
 
     @staticmethod
     def _finalize(value: Any) -> Any:
-        if isinstance(value, str):
-            budget = _budget.get(None)  # None while constants are folded at compile time
-            if budget is not None:
-                budget.charge(len(value))
+        if _budget.get(None) is not None:
+            budget = _current()
+            budget.charge(growth.text_size(value, budget.characters))
         return value
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Evaluate `*`, `**`, `+` or `%` if its result is small enough."""
+        budget = _current()
         if operator in ("*", "**"):
             for value, other in ((left, right), (right, left)):
                 if isinstance(value, str | list | tuple) and isinstance(other, int):
-                    _budget.get().charge(len(value) * max(other, 0))
+                    budget.afford(len(value) * max(other, 0))
                 if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
                     raise TemplateBudgetError(f"an integer of more than {MAX_INTEGER_BITS} bits")
             if operator == "**" and isinstance(right, int) and abs(right) > MAX_INTEGER_BITS:
                 raise TemplateBudgetError(f"a power above {MAX_INTEGER_BITS}")
         elif operator == "%" and isinstance(left, str):
-            _check_arguments((left, right))
+            budget.afford(growth.percent_size(left, right, budget.characters))
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, str | list | tuple):
-            _budget.get().charge(len(result))
+            budget.charge(len(result))
         return result
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`format` and `format_map` of a text, in Jinja's sandbox and within the budget."""
+        sandboxed = super().wrap_str_format(value)
+        if sandboxed is None:
+            return None
+
+        @functools.wraps(sandboxed)
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            budget = _current()
+            mapped = args[0].values() if value.__name__ == "format_map" and args else args
+            budget.afford(growth.brace_size(value.__self__, [*mapped, *kwargs.values()], budget.characters))
+            result = sandboxed(*args, **kwargs)
+            budget.charge(len(result))
+            return result
+
+        return bounded
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call from template code; methods of texts are kept from producing texts without bound."""
-        __self.step()
-        owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, str):
-            _check_arguments((owner, *args, *kwargs.values()))
-            if getattr(__obj, "__name__", "") == "replace" and len(args) >= 2:
-                _budget.get().charge((owner.count(args[0]) if args[0] else len(owner) + 1) * len(args[1]))
-            elif getattr(__obj, "__name__", "") == "join":
-                args = tuple(list(arg) for arg in args)
-                _budget.get().charge(sum(len(part) + len(owner) for arg in args for part in arg))
+        budget = _current()
+        budget.step()
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if not isinstance(owner, str):
+            return super().call(__context, __obj, *args, **kwargs)
+        if name == "join" and args:
+            args = (list(args[0]), *args[1:])
+            budget.afford(growth.join_size(args[0], owner, budget.characters))
+        elif name in growth.GROWING_METHODS:
+            budget.afford(growth.GROWING_METHODS[name](owner, *args, **kwargs))
         result = super().call(__context, __obj, *args, **kwargs)
-        if isinstance(result, str) and isinstance(owner, str):
-            _budget.get().charge(len(result))
+        if isinstance(result, str | list):
+            budget.charge(len(result))
         return result
 
 
-def _check_arguments(values: tuple[Any, ...]) -> None:
-    """Refuse numbers, and widths inside format texts, from which one operation makes a text without bound."""
-    for value in values:
-        if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
-            raise TemplateBudgetError(f"the argument {value} exceeds {MAX_ARGUMENT}")
-        if isinstance(value, tuple | list):
-            _check_arguments(tuple(value))
-    if values and isinstance(values[0], str) and ("%" in values[0] or "{" in values[0]) and _WIDTH.search(values[0]):
-        raise TemplateBudgetError("a format with a width of six digits or more")
-
-
-def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter with its arguments checked and its text charged. `wraps` keeps Jinja's marks on the function."""
+def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter within the budget. `wraps` keeps Jinja's marks on the function."""
+    skip = 1 if hasattr(function, "jinja_pass_arg") else 0  # an environment or context comes first
+    estimate = growth.GROWING_FILTERS.get(name)
 
     @functools.wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        skip = 1 if hasattr(function, "jinja_pass_arg") else 0
-        for value in (*args[skip + 1 :], *kwargs.values()):
-            if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
-                raise TemplateBudgetError(f"the argument {value} exceeds {MAX_ARGUMENT}")
-        if function.__name__ == "do_format":
-            _check_arguments(tuple(args))
-        result = function(*args, **kwargs)
-        budget = _budget.get(None)  # None while constants are folded at compile time
-        if isinstance(result, str) and budget is not None:
+        budget = _current()
+        given, rest = args[: skip + 1], args[skip + 1 :]
+        if name in growth.TEXT_FILTERS:
+            budget.afford(growth.text_size(given[-1], budget.characters))
+        if estimate is not None:
+            budget.afford(estimate(given[-1], *rest, **kwargs))
+        elif name == "join":
+            given = (*given[:-1], list(given[-1]))
+            budget.afford(growth.join_size(given[-1], kwargs.get("d", rest[0] if rest else ""), budget.characters))
+        elif name == "format":
+            budget.afford(growth.percent_size(str(given[-1]), kwargs or rest, budget.characters))
+        elif name == "sum" and not isinstance(kwargs.get("start", rest[1] if len(rest) > 1 else 0), int | float):
+            raise TemplateBudgetError("a sum of something other than numbers")
+        result = function(*given, *rest, **kwargs)
+        if isinstance(result, str | list) and _budget.get(None) is not None:
             budget.charge(len(result))
         return result
 

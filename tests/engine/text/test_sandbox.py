@@ -102,6 +102,23 @@ ENDLESS = [
     "{{ '{:{w}}'.format(1, w=10**9) }}",
     "{{ '{:{w}}'.format_map({'w': 10**9}) }}",
     "{{ lipsum(10**6) }}",
+    "{% set s = 'x' * 10**6 %}{{ [s] * 10**5 }}",
+    "{% set s = 'x' * 10**6 %}{{ ([s] * 10**5) ~ '' }}",
+    "{% set s = 'x' * 10**6 %}{{ [[[s] * 10**3] * 10**3] | tojson }}",
+    "{% set s = 'x' * 10**6 %}{{ ([s] * 10**5) | string }}",
+    "{% set s = 'x' * 10**6 %}{{ ([s] * 10**5) | upper }}",
+    "{% set s = 'x' * 10**6 %}{{ ([s] * 10**5) | join }}",
+    "{% set s = 'x' * 10**6 %}{{ [1] * 10**5 | join(s) }}",
+    "{% set s = 'x' * 10**6 %}{{ '%s' % ([s] * 10**5) }}",
+    "{% set s = 'x' * 10**6 %}{{ '{0}'.format([s] * 10**5) }}",
+    "{% set s = 'x' * 10**6 %}{{ ('{0}' * 10**5).format(s) }}",
+    "{% set s = 'x' * 10**6 %}{{ ('%(a)s' * 10**5) % {'a': s} }}",
+    "{% set s = 'x' * 10**6 %}{{ s.translate({120: s}) }}",
+    "{% set s = '\n' * 10**6 %}{{ s | indent(10**5, true, true) }}",
+    "{% set s = 'x ' * 10**6 %}{{ s | wordwrap(1, wrapstring=s) }}",
+    "{% set s = '\t' * 10**6 %}{{ s.expandtabs(10**5) }}",
+    "{{ ([[1] * 10**5] * 10**4) | sum(start=[]) }}",
+    "{{ ([[1] * 10**5] * 10**4) | sum('x', []) }}",
 ]
 
 
@@ -121,3 +138,20 @@ def test_long_conversations_fit_the_budget() -> None:
     chat = [{"role": role, "content": "文" * 1000} for role in ("user", "assistant")] * 2000
     text = ChatTemplate("{% for m in messages %}{{ m.role ~ ': ' ~ m.content | trim }}\n{% endfor %}").render(chat)
     assert len(text) > 4_000_000
+
+
+def test_what_ordinary_templates_do_is_left_alone() -> None:
+    source = (
+        "{{ '%d %s' % (1700000000, 'x') }}|{{ '%s-%s' | format('a', 'b') }}|{{ '{}'.format(1700000000) }}|"
+        "{{ '{:>6}|{{}}'.format('ab') }}|{{ '{a}'.format_map({'a': 1}) }}|{{ 1700000000 | default(10**9) }}|"
+        "{{ ['a', 'b'] | join(', ') }}|{{ ', '.join(['a', 'b']) }}|{{ 'a-b'.replace('-', '+') }}|{{ [1, 2] | sum }}|"
+        "{{ 'x\ny' | indent(2, true) }}|{{ {'a': [1, 'é']} | tojson(indent=2) }}|{{ 'ab'.ljust(4) }}|"
+        "{{ 'x' ~ 1 ~ [2] }}|"
+        "{{ [3, 1] | sort }}|{{ 'a,b'.split(',') }}|{{ 7 ** 2 }}|{{ 'ab' * 2 }}|"
+        "{{ messages | map(attribute='role') | list }}"
+    )
+    expected = (
+        "1700000000 x|a-b|1700000000|    ab|{}|1|1700000000|a, b|a, b|a+b|3|  x\n  y|"
+        "{\n  \"a\": [\n    1,\n    \"é\"\n  ]\n}|ab  |x1[2]|[1, 3]|['a', 'b']|49|abab|['user']"
+    )
+    assert ChatTemplate(source).render(CHAT) == expected
