@@ -82,12 +82,14 @@ class ScoreOutput:
     Attributes:
         token_logprobs: natural log-probability of each token given those before it; None for the first.
         top_logprobs: the tokens and alternatives at each position; None for the first.
+        metrics: times of the request.
     """
 
     request_id: str
     prompt_token_ids: list[int]
     token_logprobs: list[float | None]
     top_logprobs: list[Logprobs | None]
+    metrics: RequestMetrics | None = None
 
     @classmethod
     def of(cls, output: RequestOutput) -> "ScoreOutput":
@@ -95,7 +97,7 @@ class ScoreOutput:
         ids = output.prompt_token_ids
         top = output.prompt_logprobs or [None] * len(ids)
         logprobs = [None if entry is None else entry[token].logprob for token, entry in zip(ids, top, strict=True)]
-        return cls(output.request_id, ids, logprobs, top)
+        return cls(output.request_id, ids, logprobs, top, output.metrics)
 
     @property
     def perplexity(self) -> float | None:

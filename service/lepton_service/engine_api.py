@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from lepton_engine.messages import EngineStats, ModelInfo
-from lepton_engine.outputs import RequestOutput
+from lepton_engine.outputs import RequestOutput, ScoreOutput
 from lepton_engine.sampling_params import SamplingParams
 
 
@@ -67,6 +67,19 @@ class Engine(Protocol):
         time_limit: float | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Outputs of one request, the first when it is admitted; closing the iterator aborts the request."""
+
+    async def score(
+        self,
+        prompt: str | list[int],
+        *,
+        top: int = 0,
+        request_id: str | None = None,
+        priority: int = 0,
+        tenant: str = "",
+        adapter: str = "",
+        deadline: float | None = None,
+    ) -> ScoreOutput:
+        """Log-probabilities of a prompt's tokens; cancelling it aborts the request."""
 
     async def stats(self) -> EngineStats:
         """The figures now."""

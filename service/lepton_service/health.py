@@ -10,10 +10,11 @@ SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
 GENERATION = "lepton.v1.GenerationService"
+SCORING = "lepton.v1.ScoringService"
 TOKENIZATION = "lepton.v1.TokenizationService"
 MODEL = "lepton.v1.ModelService"
 STATS = "lepton.v1.StatsService"
-SERVICES = (GENERATION, TOKENIZATION, MODEL, STATS)
+SERVICES = (GENERATION, SCORING, TOKENIZATION, MODEL, STATS)
 
 
 class HealthBoard:

@@ -106,6 +106,11 @@ async def render_chat(chat: ChatPrompt, tokenizer: Tokenizer, opens_turn: bool =
         raise ChatTemplateError(field, error.reason) from error
 
 
+def path(kind: str) -> str:
+    """The path of the field that holds a prompt of this kind."""
+    return "token_ids.ids" if kind == "token_ids" else kind
+
+
 def check_prompt(ids: Sequence[int], kind: str, vocabulary: int, room: int) -> None:
     """Checks token ids against the model.
 
@@ -118,13 +123,13 @@ def check_prompt(ids: Sequence[int], kind: str, vocabulary: int, room: int) -> N
         InvalidFieldError: there are none, or one is outside the vocabulary.
         ContextLengthError: there are too many.
     """
-    path = "token_ids.ids" if kind == "token_ids" else kind
+    field = path(kind)
     if not ids:
-        raise InvalidFieldError(path, "gives no tokens, a prompt of at least one token is required")
+        raise InvalidFieldError(field, "gives no tokens, a prompt of at least one token is required")
     if len(ids) > room:
-        raise ContextLengthError(path, f"gives {len(ids)} tokens, at most {room} fit the model's context")
+        raise ContextLengthError(field, f"gives {len(ids)} tokens, at most {room} fit the model's context")
     if max(ids) >= vocabulary:
         index = next(index for index, token in enumerate(ids) if token >= vocabulary)
         allowed = f"allowed is 0 to {vocabulary - 1}"
-        place = f"{path}[{index}]" if kind == "token_ids" else path
+        place = f"{field}[{index}]" if kind == "token_ids" else field
         raise InvalidFieldError(place, f"{ids[index]} is outside the model's vocabulary, {allowed}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
 from lepton_service.calls import CallTracker
 from lepton_service.health import SERVICES, STATS
 from lepton_service.interceptors.access_log import AccessLogInterceptor
@@ -17,6 +17,7 @@ from lepton_service.servicers.generation import GenerationServicer
 from lepton_service.servicers.health import HealthServicer
 from lepton_service.servicers.model import ModelServicer
 from lepton_service.servicers.reflection import ALPHA, V1, ReflectionServicer, register_v1
+from lepton_service.servicers.scoring import ScoringServicer
 from lepton_service.servicers.stats import StatsServicer
 from lepton_service.servicers.tokenization import TokenizationServicer
 from lepton_service.state import ServerState
@@ -111,6 +112,7 @@ def inference_listener(state: ServerState, options: ServerOptions, on_error: Cal
     credentials = None if options.tls is None else server_credentials(options.tls)
     listener = Listener(state, options, on_error)
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(state), listener.server)
+    scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(state), listener.server)
     tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(TokenizationServicer(state), listener.server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(state), listener.server)
     listener.reflect(SERVICES)

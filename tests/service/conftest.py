@@ -11,7 +11,7 @@ import pytest
 
 from lepton_engine.errors import DeadlineExceededError, InvalidRequestError, LeptonError
 from lepton_engine.messages import EngineStats, ModelInfo
-from lepton_engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from lepton_engine.outputs import CompletionOutput, Logprob, Logprobs, RequestMetrics, RequestOutput, ScoreOutput
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service.app import FrontEnd
 from lepton_service.client import AsyncLeptonClient
@@ -153,6 +153,35 @@ class FakeEngine:
             self.jobs.remove(job)
             if not finished:
                 self.aborted += 1
+
+    async def score(self, prompt: str | list[int], *, top: int = 0, **options: Any) -> ScoreOutput:
+        """Token t at position p has the log-probability -(p + t / 1000), rank 1; its alternatives are 0, 1, ..."""
+        if self.refusal is not None:
+            raise self.refusal
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        job = Job(ids, SamplingParams(prompt_logprobs=top), options)
+        self.jobs.append(job)
+        self.seen.append(job)
+        finished = False
+        try:
+            deadline = options.get("deadline")
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                await self.go.wait()
+            if self.failure is not None:
+                raise self.failure
+            self.finished += 1
+            finished = True
+        except TimeoutError as error:
+            raise DeadlineExceededError("the deadline has passed") from error
+        finally:
+            self.jobs.remove(job)
+            self.aborted += not finished
+        rows: list[Logprobs | None] = [None]
+        for position, token in enumerate(ids[1:], 1):
+            row = {other: Logprob(-float(other + 1), other + 2) for other in range(top)}
+            rows.append({**row, token: Logprob(-(position + token / 1000), 1)})
+        own = [None if row is None else row[token].logprob for token, row in zip(ids, rows, strict=True)]
+        return ScoreOutput(options.get("request_id") or "made", ids, own, rows, RequestMetrics(1.0, 2.0, None, 4.0))
 
     async def _news(self, job: Job, deadline: float | None) -> None:
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())

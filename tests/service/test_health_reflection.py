@@ -174,7 +174,11 @@ async def test_the_model_is_described_with_its_limits(running: Any) -> None:
     assert model == await running.client.get_model("fake-model")
     assert (model.state, model.family, model.dtype) == (ModelState.MODEL_STATE_READY, "fake", "float32")
     assert (model.vocabulary_size, model.context_length, model.parameters) == (256, 4096, 7)
-    assert list(model.capabilities) == [Capability.CAPABILITY_GENERATE, Capability.CAPABILITY_CHAT]
+    assert list(model.capabilities) == [
+        Capability.CAPABILITY_GENERATE,
+        Capability.CAPABILITY_SCORE,
+        Capability.CAPABILITY_CHAT,
+    ]
     assert model.limits.max_n == 64
     assert not model.limits.HasField("max_stream_time")
 

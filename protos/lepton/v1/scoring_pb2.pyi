@@ -46,7 +46,9 @@ class ScoreRequest(_message.Message):
     than the number of tokens. Default: 1, since nothing stands before the first token.
     """
     top_logprobs: _builtins.int
-    """Alternatives at every position, likeliest first. 0 to Limits.max_logprobs. Default: 0."""
+    """Alternatives at every position, likeliest first. 0 to Limits.max_logprobs, and so few that the tokens scored times
+    (1 + top_logprobs) are at most 4,194,304: the answer is one message, of 64 MiB at most. Default: 0.
+    """
     return_token_ids: _builtins.bool
     """Whether the ids of the tokens are sent back. Default: true."""
     request_id: _builtins.str

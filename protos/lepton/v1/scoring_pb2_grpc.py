@@ -47,7 +47,8 @@ class ScoringServiceServicer:
     """
 
     def Score(self, request, context):
-        """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService.
+        """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService, but that nothing is
+        partial: one that takes longer than Limits.max_stream_time fails with DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class ScoringServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScoringServiceAsyncStub: ...
     Score: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ScoreRequest, _scoring_pb2.ScoreResponse]
-    """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService."""
+    """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService, but that nothing is
+    partial: one that takes longer than Limits.max_stream_time fails with DEADLINE_EXCEEDED.
+    """
 
 @_typing.type_check_only
 class ScoringServiceAsyncStub(ScoringServiceStub):
@@ -42,7 +44,9 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ScoreRequest, _scoring_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService."""
+    """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService, but that nothing is
+    partial: one that takes longer than Limits.max_stream_time fails with DEADLINE_EXCEEDED.
+    """
 
 class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
     """Says how likely the model holds a text that is given; generates nothing."""
@@ -53,6 +57,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.ScoreResponse, _abc.Awaitable[_scoring_pb2.ScoreResponse]]:
-        """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService."""
+        """Scores one text. Deadlines, cancellation, metadata and errors are as in GenerationService, but that nothing is
+        partial: one that takes longer than Limits.max_stream_time fails with DEADLINE_EXCEEDED.
+        """
 
 def add_ScoringServiceServicer_to_server(servicer: ScoringServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,7 +20,7 @@ from lepton_service.client.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from lepton_service.client.requests import Prompt, complete_request, generate_request
+from lepton_service.client.requests import Prompt, complete_request, generate_request, score_request
 from lepton_service.client.sync import LeptonClient, Stream
 
 __all__ = [
@@ -45,4 +45,5 @@ __all__ = [
     "channel_options",
     "complete_request",
     "generate_request",
+    "score_request",
 ]

@@ -6,9 +6,10 @@ from typing import Any, TypeVar, Unpack
 
 import grpc
 
-from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
 from lepton.v1.generation_pb2 import CompleteResponse, GenerateRequest, GenerateResponse
 from lepton.v1.model_pb2 import GetModelRequest, ListModelsRequest, Model
+from lepton.v1.scoring_pb2 import ScoreResponse
 from lepton.v1.stats_pb2 import GetStatsRequest, Stats, WatchStatsRequest
 from lepton.v1.tokenization_pb2 import (
     ApplyChatTemplateRequest,
@@ -18,7 +19,16 @@ from lepton.v1.tokenization_pb2 import (
 )
 from lepton_service.client.channel import ChannelTLS, channel_options
 from lepton_service.client.errors import from_rpc_error
-from lepton_service.client.requests import Message, Options, Prompt, chat_prompt, complete_request, generate_request
+from lepton_service.client.requests import (
+    Message,
+    Options,
+    Prompt,
+    ScoreOptions,
+    chat_prompt,
+    complete_request,
+    generate_request,
+    score_request,
+)
 from lepton_service.converters.durations import to_duration
 
 T = TypeVar("T")
@@ -92,6 +102,7 @@ class AsyncLeptonClient:
         self._metadata = tuple(metadata)
         self._deadline = deadline
         self._generation = generation_pb2_grpc.GenerationServiceStub(self.channel)
+        self._scoring = scoring_pb2_grpc.ScoringServiceStub(self.channel)
         self._tokenization = tokenization_pb2_grpc.TokenizationServiceStub(self.channel)
         self._models = model_pb2_grpc.ModelServiceStub(self.channel)
         self._stats = stats_pb2_grpc.StatsServiceStub(self.channel)
@@ -120,6 +131,13 @@ class AsyncLeptonClient:
         """Generates and answers once."""
         answer = await self._call(self._generation.Complete, complete_request(prompt, **options), deadline)
         return _typed(answer, CompleteResponse)
+
+    async def score(
+        self, prompt: Prompt, *, deadline: float | None = None, **options: Unpack[ScoreOptions]
+    ) -> ScoreResponse:
+        """Log-probabilities and perplexity of a text."""
+        answer = await self._call(self._scoring.Score, score_request(prompt, **options), deadline)
+        return _typed(answer, ScoreResponse)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, Unpack
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton.v1.sampling_pb2 import Constraint
+from lepton.v1.scoring_pb2 import ScoreRequest
 from lepton.v1.tokens_pb2 import TokenIds
 from lepton_service.converters.durations import to_duration
 
@@ -49,6 +50,19 @@ class Options(TypedDict, total=False):
     coalesce_tokens: int
     coalesce_delay: float
     constraint: Constraint
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of a ScoreRequest under the names of its fields; one that is left out takes its default there."""
+
+    model: str
+    context_tokens: int
+    top_logprobs: int
+    return_token_ids: bool
+    request_id: str
+    priority: int
+    adapter: str
+    add_special_tokens: bool
 
 
 _PLACES = {
@@ -98,6 +112,13 @@ def generate_request(prompt: Prompt, **options: Unpack[Options]) -> GenerateRequ
         TypeError: an option that does not exist. ValueError: a message with an unknown role.
     """
     request = GenerateRequest()
+    _set_prompt(request, prompt)
+    for name, value in options.items():
+        _set(request, name, value)
+    return request
+
+
+def _set_prompt(request: GenerateRequest | ScoreRequest, prompt: Prompt) -> None:
     if isinstance(prompt, str):
         request.text = prompt
     elif isinstance(prompt, ChatPrompt):
@@ -106,8 +127,23 @@ def generate_request(prompt: Prompt, **options: Unpack[Options]) -> GenerateRequ
         request.chat.CopyFrom(chat_prompt([message for message in prompt if isinstance(message, Mapping)]))
     else:
         request.token_ids.CopyFrom(TokenIds(ids=[token for token in prompt if isinstance(token, int)]))
+
+
+def score_request(prompt: Prompt, **options: Unpack[ScoreOptions]) -> ScoreRequest:
+    """A request to score a text.
+
+    Args:
+        prompt: as in `generate_request`.
+
+    Raises:
+        TypeError: an option that does not exist. ValueError: a message with an unknown role.
+    """
+    request = ScoreRequest()
+    _set_prompt(request, prompt)
     for name, value in options.items():
-        _set(request, name, value)
+        if name not in ScoreOptions.__annotations__:
+            raise TypeError(f"{name!r} is not an option of a request; see ScoreOptions for those that are")
+        setattr(request, name, value)
     return request
 
 

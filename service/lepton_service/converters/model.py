@@ -34,7 +34,7 @@ def model(name: str, state: ModelState.ValueType, info: ModelInfo | None, has_te
     message.vocabulary_size = info.vocab_size
     message.context_length = info.max_model_len
     message.parameters = info.num_parameters
-    message.capabilities.append(Capability.CAPABILITY_GENERATE)
+    message.capabilities.extend([Capability.CAPABILITY_GENERATE, Capability.CAPABILITY_SCORE])
     if has_template:
         message.capabilities.append(Capability.CAPABILITY_CHAT)
     message.limits.CopyFrom(bounds)

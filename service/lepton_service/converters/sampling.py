@@ -5,6 +5,7 @@ from typing import Any
 
 from lepton.v1 import sampling_pb2
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
+from lepton.v1.scoring_pb2 import ScoreRequest
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service.converters.durations import seconds
@@ -103,7 +104,7 @@ def refuse_constraint(request: GenerateRequest | CompleteRequest) -> None:
     raise UnsupportedFieldError(f"constraint.{kind}", "structured output is not built yet: leave the constraint out")
 
 
-def priority(request: GenerateRequest | CompleteRequest) -> int:
+def priority(request: GenerateRequest | CompleteRequest | ScoreRequest) -> int:
     """The request's priority.
 
     Raises:

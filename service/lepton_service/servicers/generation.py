@@ -1,8 +1,5 @@
 """GenerationService: streams and whole answers."""
 
-import re
-import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from lepton_engine.errors import InvalidRequestError
 from lepton_engine.outputs import CompletionOutput, RequestOutput
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service import prompts
+from lepton_service.arrival import REQUEST_ID_KEY, Arrival, arrival
 from lepton_service.calls import current_call
 from lepton_service.converters import outputs as events
 from lepton_service.converters import sampling
@@ -23,11 +21,6 @@ from lepton_service.converters.fields import proto_path
 from lepton_service.errors import ContextLengthError, InvalidFieldError, ResourceNotFoundError
 from lepton_service.flow import Coalescing, coalesced
 from lepton_service.state import ServerState
-
-REQUEST_ID_KEY = "x-request-id"
-TENANT_KEY = "x-lepton-tenant"
-
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 AnyRequest = GenerateRequest | CompleteRequest
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,8 +30,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Admissible:
     """A request that has passed every check of the front end."""
 
-    request_id: str
-    tenant: str
+    arrival: Arrival
     kind: str
     prompt: list[int]
     params: SamplingParams
@@ -59,11 +51,11 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> None:
         """Streams what is generated."""
         work = await self._check(request, context, OutputKind.DELTA)
-        with self._state.in_flight(work.request_id):
-            outputs = self._submit(request, work, context)
+        with self._state.in_flight(work.arrival.request_id):
+            outputs = self._submit(request, work)
             async with aclosing(outputs):  # type: ignore[type-var]
                 first = await self._admitted(outputs, work)
-                await context.send_initial_metadata(((REQUEST_ID_KEY, work.request_id),))
+                await context.send_initial_metadata(((REQUEST_ID_KEY, work.arrival.request_id),))
                 stream = _Stream(request, work, self._state.model_name, context)
                 await stream.send(first)
                 if work.coalescing is None:
@@ -77,11 +69,11 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def Complete(self, request: CompleteRequest, context: Context) -> CompleteResponse:
         """Answers once, at the end."""
         work = await self._check(request, context, OutputKind.FINAL_ONLY)
-        with self._state.in_flight(work.request_id):
-            outputs = self._submit(request, work, context)
+        with self._state.in_flight(work.arrival.request_id):
+            outputs = self._submit(request, work)
             async with aclosing(outputs):  # type: ignore[type-var]
                 last = await self._admitted(outputs, work)
-                await context.send_initial_metadata(((REQUEST_ID_KEY, work.request_id),))
+                await context.send_initial_metadata(((REQUEST_ID_KEY, work.arrival.request_id),))
                 async for output in outputs:
                     last = output
         return self._response(request, work, last)
@@ -92,11 +84,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         state.check_model(request.model)
         engine = state.ready_engine()
         info = engine.model_info
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        request_id = _request_id(request.request_id, metadata.get(REQUEST_ID_KEY, ""))
-        call = current_call.get()
-        if call is not None:
-            call.request_id = request_id
+        arrived = arrival(request.request_id, context)
         if request.adapter:
             raise ResourceNotFoundError("adapter", request.adapter, f"adapter {request.adapter!r} is not loaded")
         params = sampling.sampling_params(request, output, info.vocab_size, info.default_sampling)
@@ -113,11 +101,11 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             raise ContextLengthError(
                 "stop.min_tokens", f"{params.min_tokens} exceeds the {room} tokens that the context has room for"
             )
+        call = current_call.get()
         if call is not None:
             call.prompt_tokens = len(prompt)
         return Admissible(
-            request_id=request_id,
-            tenant=metadata.get(TENANT_KEY, ""),
+            arrival=arrived,
             kind=kind,
             prompt=prompt,
             params=params,
@@ -127,16 +115,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             coalescing=coalescing,
         )
 
-    def _submit(self, request: AnyRequest, work: Admissible, context: Context) -> AsyncIterator[RequestOutput]:
-        remaining = context.time_remaining()
+    def _submit(self, request: AnyRequest, work: Admissible) -> AsyncIterator[RequestOutput]:
         return self._state.ready_engine().generate(
             work.prompt,
             work.params,
-            request_id=work.request_id,
+            request_id=work.arrival.request_id,
             priority=work.priority,
-            tenant=work.tenant,
+            tenant=work.arrival.tenant,
             adapter=request.adapter,
-            deadline=None if remaining is None else time.monotonic() + remaining,
+            deadline=work.arrival.deadline,
             time_limit=work.time_limit,
         )
 
@@ -145,8 +132,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         try:
             return await anext(outputs)
         except InvalidRequestError as error:
-            path = "token_ids.ids" if work.kind == "token_ids" else work.kind
-            raise InvalidFieldError(proto_path(error.field, path), error.reason) from error
+            raise InvalidFieldError(proto_path(error.field, prompts.path(work.kind)), error.reason) from error
 
     def _response(self, request: CompleteRequest, work: Admissible, output: RequestOutput) -> CompleteResponse:
         generated = sum(len(part.token_ids) for part in output.outputs)
@@ -155,7 +141,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             call.generated_tokens = generated
         ordered: list[CompletionOutput] = sorted(output.outputs, key=lambda part: part.index)
         response = CompleteResponse(
-            started=events.started(output, work.request_id, self._state.model_name, request.output),
+            started=events.started(output, work.arrival.request_id, self._state.model_name, request.output),
             choices=[events.choice(part, output, work.token_ids, work.params.logprobs) for part in ordered],
             usage=events.usage(output, generated),
         )
@@ -197,17 +183,7 @@ class _Stream:
             call.generated_tokens = sum(self._generated)
 
     async def _begin(self, output: RequestOutput) -> None:
-        started = events.started(output, self._work.request_id, self._model, self._request.output)
+        started = events.started(output, self._work.arrival.request_id, self._model, self._request.output)
         await self._context.write(GenerateResponse(started=started))
         for part in events.prompt_logprobs(output, self._work.params.prompt_logprobs):
             await self._context.write(GenerateResponse(prompt_logprobs=part))
-
-
-def _request_id(field: str, metadata: str) -> str:
-    """The id that a request runs under: its field, else its metadata, else a new one."""
-    given = field or metadata
-    if not given:
-        return uuid.uuid4().hex
-    if not _REQUEST_ID.fullmatch(given):
-        raise InvalidFieldError("request_id", f"{given[:200]!r} is not 1 to 128 printable ASCII characters")
-    return given
