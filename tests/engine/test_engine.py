@@ -148,10 +148,10 @@ def test_logprobs_are_the_references(engine_over: Make, tiny_module: Any) -> Non
     assert output.prompt_logprobs is not None
     assert output.prompt_logprobs[0] is None
     for position in range(1, 4):
-        entry = output.prompt_logprobs[position]
-        assert entry is not None
-        assert entry[prompt[position]].logprob == pytest.approx(scores[position - 1, prompt[position]].item(), abs=1e-4)
-        assert len(entry) in (2, 3)
+        told = output.prompt_logprobs[position]
+        assert told is not None
+        assert told[prompt[position]].logprob == pytest.approx(scores[position - 1, prompt[position]].item(), abs=1e-4)
+        assert len(told) in (2, 3)
 
 
 def test_score_reads_no_prefix_cache_and_is_the_references(engine_over: Make, tiny_module: Any) -> None:
