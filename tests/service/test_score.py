@@ -236,7 +236,7 @@ async def test_engine_errors_have_their_status(
     running.engine.refusal = raised
     once = [("grpc.enable_retries", 0)]
     async with grpc.aio.insecure_channel(running.target, options=once) as channel:
-            call: Any = scoring_pb2_grpc.ScoringServiceStub(channel).Score(score_request("hi"))
+        call: Any = scoring_pb2_grpc.ScoringServiceStub(channel).Score(score_request("hi"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
     error = from_rpc_error(caught.value)
