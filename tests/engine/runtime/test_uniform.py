@@ -1,6 +1,6 @@
 """The random numbers: even, independent along a sequence and between seeds and sequences, and the same for ever."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def test_tokens_of_a_sequence_are_independent(sampling: Any, seed: int, lag: int
     pairs_are_even(sampling, numbers[:-lag], numbers[lag:])
 
 
-SEEDS = {
+SEEDS: dict[str, Callable[[int], int]] = {
     "neighbours": lambda i: i,
     "from the top": lambda i: 2**63 - 1 - i,
     "in the high bits": lambda i: i << 40,
