@@ -31,3 +31,12 @@ def test_a_word_without_tokens_is_refused(tokenizer_of: Get) -> None:
     assert tokenizer.encode("\n", add_special_tokens=False) == []
     with pytest.raises(InvalidRequestError, match=r"sampling_params\.bad_words.*'\\n'"):
         bad_word_token_ids(tokenizer, ["\n"])
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "unigram"])
+@pytest.mark.parametrize(("before", "word"), [("今天", "天气"), ("the", " dog"), ("", "the"), ("(", "dog")])
+def test_a_word_is_found_wherever_it_stands(tokenizer_of: Get, kind: str, before: str, word: str) -> None:
+    tokenizer = tokenizer_of(kind)
+    text = tokenizer.encode(before + word, add_special_tokens=False)
+    banned = bad_word_token_ids(tokenizer, [word])
+    assert any(tuple(text[-len(ids) :]) == ids for ids in banned)
