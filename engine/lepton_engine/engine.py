@@ -222,8 +222,10 @@ class AsyncLeptonEngine:
             raise InvalidRequestError(
                 "prompt", f"{len(token_ids)} tokens leave no room in the context of {info.max_model_len} tokens"
             )
-        validate_params(params, info.vocab_size)
         eos = info.eos_token_ids
+        stop_ids = sorted({*params.stop_token_ids, *(() if params.ignore_eos else eos)})
+        bad_words = bad_word_token_ids(self.tokenizer, params.bad_words)
+        validate_params(params, info.vocab_size, stop_ids, {ids[0] for ids in bad_words if len(ids) == 1})
         seed = params.seed if params.seed is not None else self._random.getrandbits(63)
         key = uuid.uuid4().hex
         submit = Submit(
@@ -232,8 +234,8 @@ class AsyncLeptonEngine:
             params=params,
             seed=seed,
             max_tokens=0 if score_only else min(room, params.max_tokens or room),
-            stop_token_ids=sorted({*params.stop_token_ids, *(() if params.ignore_eos else eos)}),
-            bad_word_ids=[list(ids) for ids in bad_word_token_ids(self.tokenizer, params.bad_words)],
+            stop_token_ids=stop_ids,
+            bad_word_ids=[list(ids) for ids in bad_words],
             # Clocks of two processes do not compare, spans of time do.
             deadline=None if deadline is None else deadline - time.monotonic(),
             **options,

@@ -8,13 +8,19 @@ from lepton_engine.sampling_params import SamplingParams
 NEVER = -100.0  # vLLM's and OpenAI's users ban a token with the lowest bias.
 
 
-def validate_params(params: SamplingParams, vocab_size: int, stop_token_ids: Collection[int] | None = None) -> None:
+def validate_params(
+    params: SamplingParams,
+    vocab_size: int,
+    stop_token_ids: Collection[int] | None = None,
+    bad_tokens: Collection[int] = (),
+) -> None:
     """Check the parameters that depend on the vocabulary.
 
     Args:
         vocab_size: columns of the model's logits.
         stop_token_ids: every token that ends the output, end-of-sequence tokens included; None takes the
             parameters' own.
+        bad_tokens: bad words that are a single token, which is therefore never sampled.
 
     Raises:
         InvalidRequestError: naming the field: a token id outside the vocabulary, logprobs above its size, or allowed
@@ -26,7 +32,7 @@ def validate_params(params: SamplingParams, vocab_size: int, stop_token_ids: Col
     for name, count in (("logprobs", params.logprobs), ("prompt_logprobs", params.prompt_logprobs)):
         if count is not None and count > vocab_size:
             raise _invalid(name, f"{count} exceeds the vocabulary of {vocab_size} tokens")
-    _check_allowed(params, params.stop_token_ids if stop_token_ids is None else stop_token_ids)
+    _check_allowed(params, params.stop_token_ids if stop_token_ids is None else stop_token_ids, bad_tokens)
 
 
 def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:
@@ -35,10 +41,12 @@ def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:
             raise _invalid(name, f"token id {token_id} is outside the vocabulary of {vocab_size} tokens")
 
 
-def _check_allowed(params: SamplingParams, stop_token_ids: Collection[int]) -> None:
+def _check_allowed(params: SamplingParams, stop_token_ids: Collection[int], bad_tokens: Collection[int]) -> None:
     if params.allowed_token_ids is None:
         return
-    allowed = set(params.allowed_token_ids)
+    allowed = set(params.allowed_token_ids) - set(bad_tokens)
+    if not allowed:
+        raise _invalid("allowed_token_ids", "holds only tokens that bad_words bans")
     if params.min_tokens and allowed <= set(stop_token_ids):
         raise _invalid(
             "allowed_token_ids",

@@ -283,6 +283,8 @@ def test_bad_prompts(shared_engine: LeptonEngine, prompt: Any, message: str) -> 
         ({"logit_bias": {257: 1.0}}, r"logit_bias.*257"),
         ({"stop_token_ids": (999,)}, r"stop_token_ids.*999"),
         ({"n": 64}, r"n: 64"),
+        ({"min_tokens": 1, "allowed_token_ids": (256,)}, "allowed_token_ids: holds only stop tokens"),
+        ({"bad_words": ("a",), "allowed_token_ids": (64,)}, "allowed_token_ids: holds only tokens that bad_words bans"),
     ],
 )
 def test_parameters_that_do_not_go_with_the_model(engine_over: Make, options: dict[str, Any], message: str) -> None:

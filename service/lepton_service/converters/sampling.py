@@ -1,12 +1,13 @@
 """Request options to the engine's SamplingParams. Defaults and ranges are the engine's own."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lepton.v1 import sampling_pb2
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton.v1.scoring_pb2 import ScoreRequest
 from lepton_engine.errors import InvalidRequestError
+from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service.converters.durations import seconds
 from lepton_service.converters.fields import proto_path
@@ -37,12 +38,14 @@ def sampling_params(
     kind: OutputKind,
     vocabulary: int,
     defaults: Mapping[str, float] | None = None,
+    eos_token_ids: Collection[int] = (),
 ) -> SamplingParams:
-    """The engine's parameters of a request.
+    """The engine's parameters of a request, checked against the model.
 
     Args:
         vocabulary: token ids are below it.
         defaults: the model's own, by the engine's field names, for what the request leaves out.
+        eos_token_ids: the tokens that end an output by default.
 
     Raises:
         InvalidFieldError: a value that is not allowed; UnsupportedFieldError: a constraint.
@@ -69,9 +72,11 @@ def sampling_params(
         values["detokenize"] = output.return_text
     _check_token_ids(request, vocabulary)
     try:
-        return SamplingParams(**values)
+        params = SamplingParams(**values)
+        validate_params(params, vocabulary, {*params.stop_token_ids, *(() if params.ignore_eos else eos_token_ids)})
     except InvalidRequestError as error:
         raise InvalidFieldError(proto_path(error.field), error.reason) from error
+    return params
 
 
 def _check_token_ids(request: GenerateRequest | CompleteRequest, vocabulary: int) -> None:

@@ -87,7 +87,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         arrived = arrival(request.request_id, context)
         if request.adapter:
             raise ResourceNotFoundError("adapter", request.adapter, f"adapter {request.adapter!r} is not loaded")
-        params = sampling.sampling_params(request, output, info.vocab_size, info.default_sampling)
+        params = sampling.sampling_params(request, output, info.vocab_size, info.default_sampling, info.eos_token_ids)
         coalescing = sampling.coalescing(request.output, streamed=output is OutputKind.DELTA)
         priority = sampling.priority(request)
         limit = sampling.time_limit(request, state.max_stream_seconds)
