@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from lepton_engine.errors import DeadlineExceededError, InvalidRequestError, LeptonError
@@ -68,7 +69,10 @@ class Job:
 
 
 class FakeEngine:
-    """Makes the tokens a, b, c, ... one at a time. `go` cleared holds all requests; `refusal` refuses the next ones."""
+    """Makes the tokens a, b, c, ... one at a time. `go` cleared holds all requests.
+
+    `refusal` refuses the next ones, `failure` fails those that run, `failures` some by id.
+    """
 
     def __init__(self) -> None:
         self.tokenizer = FakeTokenizer()
@@ -81,6 +85,7 @@ class FakeEngine:
         self.load_error: LeptonError | None = None
         self.refusal: Exception | None = None
         self.failure: Exception | None = None
+        self.failures: dict[str, Exception] = {}
         self.dead: LeptonError | None = None
         self.jobs: list[Job] = []
         self.seen: list[Job] = []
@@ -103,6 +108,10 @@ class FakeEngine:
             default_sampling={},
             load_seconds=0.0,
         )
+
+    def describe(self, **fields: Any) -> None:
+        """Changes what the engine says of its model."""
+        self.model_info = msgspec.structs.replace(self.model_info, **fields)
 
     async def start(self) -> None:
         await self.loaded.wait()
@@ -132,8 +141,9 @@ class FakeEngine:
             sent = 0
             while not finished:
                 await self._news(job, options.get("deadline"))
-                if self.failure is not None:
-                    raise self.failure
+                failure = self.failure or self.failures.get(base.request_id)
+                if failure is not None:
+                    raise failure
                 news, job.news = job.news, []
                 sent += len(news)
                 finished = sent == total

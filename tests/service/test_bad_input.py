@@ -71,18 +71,39 @@ FIELDS: list[tuple[str, GenerateRequest, str]] = [
     ("n too large", generate_request("hi", n=1000), "sampling.n"),
     ("seed too large", generate_request("hi", seed=2**63), "sampling.seed"),
     ("presence_penalty 3", generate_request("hi", presence_penalty=3.0), "sampling.presence_penalty"),
+    ("presence_penalty NaN", generate_request("hi", presence_penalty=math.nan), "sampling.presence_penalty"),
+    ("frequency_penalty -3", generate_request("hi", frequency_penalty=-3.0), "sampling.frequency_penalty"),
+    ("top_p NaN", generate_request("hi", top_p=math.nan), "sampling.top_p"),
+    ("min_p NaN", generate_request("hi", min_p=math.nan), "sampling.min_p"),
     ("repetition_penalty 0", generate_request("hi", repetition_penalty=0.0), "sampling.repetition_penalty"),
     ("logit_bias outside", generate_request("hi", logit_bias={300: 1.0}), "sampling.logit_bias[300]"),
     ("logit_bias too strong", generate_request("hi", logit_bias={3: 101.0}), "sampling.logit_bias"),
+    ("logit_bias NaN", generate_request("hi", logit_bias={3: math.nan}), "sampling.logit_bias"),
     ("allowed outside", generate_request("hi", allowed_token_ids=[1, 256]), "sampling.allowed_token_ids[1]"),
+    (
+        "allowed are all biased away",
+        generate_request("hi", allowed_token_ids=[5, 6], logit_bias={5: -100.0, 6: -100.0}),
+        "sampling.allowed_token_ids",
+    ),
+    (
+        "allowed are stop tokens before min_tokens",
+        generate_request("hi", allowed_token_ids=[5, 255], stop_token_ids=[5], min_tokens=1),
+        "sampling.allowed_token_ids",
+    ),
+    ("too many bad words", generate_request("hi", bad_words=["x"] * 1025), "sampling.bad_words"),
+    ("bad word too long", generate_request("hi", bad_words=["x" * 1025]), "sampling.bad_words"),
     ("empty bad word", generate_request("hi", bad_words=[""]), "sampling.bad_words"),
     ("empty stop string", generate_request("hi", stop=[""]), "stop.strings"),
     ("too many stop strings", generate_request("hi", stop=["x"] * 65), "stop.strings"),
+    ("stop string too long", generate_request("hi", stop=["x" * 1025]), "stop.strings"),
+    ("too many stop tokens", generate_request("hi", stop_token_ids=[1] * 257), "stop.token_ids"),
+    ("min_tokens negative", generate_request("hi", min_tokens=-1), "stop.min_tokens"),
     ("stop token outside", generate_request("hi", stop_token_ids=[999]), "stop.token_ids[0]"),
     ("stop strings without text", generate_request("hi", stop=["x"], return_text=False), "stop.strings"),
     ("logprobs negative", generate_request("hi", logprobs=-1), "output.logprobs"),
     ("logprobs too many", generate_request("hi", logprobs=10_000), "output.logprobs"),
     ("prompt_logprobs negative", generate_request("hi", prompt_logprobs=-1), "output.prompt_logprobs"),
+    ("prompt_logprobs too many", generate_request("hi", prompt_logprobs=129), "output.prompt_logprobs"),
     ("coalescing 0", generate_request("hi", coalesce_tokens=0), "output.coalescing.max_tokens"),
     ("coalescing delay", generate_request("hi", coalesce_delay=60.0), "output.coalescing.max_delay"),
     ("priority", generate_request("hi", priority=101), "priority"),
@@ -131,6 +152,29 @@ async def test_a_bad_field_is_an_invalid_argument_with_its_path(
     assert violation.field == field
     assert violation.description
     assert running.engine.seen == []
+
+
+LARGE: list[tuple[str, GenerateRequest, str]] = [
+    ("biases", generate_request("hi", logit_bias=dict.fromkeys(range(1025), 1.0)), "sampling.logit_bias"),
+    ("prompt_logprobs", generate_request([1] * 33_000, prompt_logprobs=128), "output.prompt_logprobs"),
+]
+
+
+@pytest.mark.parametrize(("request_", "field"), [case[1:] for case in LARGE], ids=[case[0] for case in LARGE])
+async def test_more_than_a_large_model_takes_is_refused(running: Any, request_: GenerateRequest, field: str) -> None:
+    running.engine.describe(vocab_size=50_000, max_model_len=1_000_000)
+    error, details = await refused(running, request_)
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert details["BadRequest"].field_violations[0].field == field
+
+
+@pytest.mark.parametrize("option", ["logprobs", "prompt_logprobs"])
+async def test_more_alternatives_than_tokens_are_refused(running: Any, option: Any) -> None:
+    running.engine.describe(vocab_size=120)
+    with pytest.raises(InvalidArgumentError, match="vocabulary of 120") as caught:
+        await running.client.complete([1, 2], max_tokens=1, **{option: 121})
+    assert caught.value.violations[0].field == f"output.{option}"
+    assert (await running.client.complete([1, 2], max_tokens=1, **{option: 120})).choices
 
 
 UNSUPPORTED: list[tuple[str, GenerateRequest]] = [
@@ -219,6 +263,16 @@ ENGINE: list[tuple[Exception, grpc.StatusCode, str]] = [
     (QueueFullError("the queue is full", retry_after=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     (RequestFailedError("NaN logits"), grpc.StatusCode.INTERNAL, "REQUEST_FAILED"),
     (InvalidRequestError("prompt", "never fits the KV cache"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    (
+        InvalidRequestError("sampling_params.n", "64 is more than the 8 sequences that can run"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+    ),
+    (
+        InvalidRequestError("sampling_params.bad_words", "'x' is no token in this vocabulary"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+    ),
     (ValueError("secret prompt text"), grpc.StatusCode.INTERNAL, "INTERNAL"),
 ]
 
@@ -235,7 +289,8 @@ async def test_engine_errors_have_their_status(
         assert details["RetryInfo"].retry_delay.nanos == 500_000_000
         assert details["RetryInfo"].retry_delay.seconds == 2
     if isinstance(raised, InvalidRequestError):
-        assert details["BadRequest"].field_violations[0].field == "text"
+        path = raised.field.replace("sampling_params", "sampling").replace("prompt", "text")
+        assert details["BadRequest"].field_violations[0].field == path
 
 
 async def test_a_request_that_fails_midway_delivers_what_it_had(running: Any) -> None:
@@ -248,6 +303,23 @@ async def test_a_request_that_fails_midway_delivers_what_it_had(running: Any) ->
         [event async for event in stream]
     assert caught.value.reason == "REQUEST_FAILED"
     assert running.engine.jobs == []
+
+
+async def test_a_request_that_fails_leaves_the_others_alone(running: Any) -> None:
+    running.engine.go.clear()
+    running.engine.failures["broken"] = RequestFailedError("the model's logits are not finite")
+
+    async def run(name: str) -> str:
+        return "".join([text async for text in running.client.generate("hi", max_tokens=30, request_id=name).texts()])
+
+    streams = [asyncio.ensure_future(run(name)) for name in ("one", "broken", "two")]
+    running.engine.go.set()
+    one, broken, two = await asyncio.gather(*streams, return_exceptions=True)
+    assert one == two == "abcdefghijklmnopqrstuvwxyzabcd"
+    assert isinstance(broken, InternalError)
+    assert (broken.code, broken.reason) == (grpc.StatusCode.INTERNAL, "REQUEST_FAILED")
+    assert "not finite" in broken.message
+    assert (await running.client.complete("hi", max_tokens=2, request_id="broken2")).choices[0].text == "ab"
 
 
 async def test_an_engine_that_has_ended_ends_the_server(run_front: Callable[..., Any]) -> None:

@@ -108,9 +108,7 @@ async def test_a_coalesced_stream_that_is_cancelled_leaves_no_task(running: Any,
 
 async def test_a_slow_readers_deltas_merge(run_front: Any, fake_engine: Any, eventually: Eventually) -> None:
     engine = fake_engine()
-    info = engine.model_info
-    fields = {name: getattr(info, name) for name in info.__struct_fields__}
-    engine.model_info = type(info)(**{**fields, "max_model_len": 1_000_000})
+    engine.describe(max_model_len=1_000_000)
     tokens = 200_000
     async with run_front(engine) as running:
         window = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]

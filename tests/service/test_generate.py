@@ -8,6 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from lepton.v1 import generation_pb2_grpc
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role
 from lepton.v1.generation_pb2 import FinishReason, GenerateResponse
+from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service.client import complete_request, generate_request
 
 
@@ -129,16 +130,23 @@ async def test_every_option_reaches_the_engine(running: Any) -> None:
 
 
 async def test_what_is_left_out_takes_the_models_default(running: Any) -> None:
-    info = running.engine.model_info
-    running.engine.model_info = type(info)(
-        **{**{name: getattr(info, name) for name in info.__struct_fields__}, "default_sampling": {"temperature": 0.5}}
-    )
+    defaults = {"temperature": 0.5, "top_k": 50, "top_p": 0.75, "min_p": 0.125, "repetition_penalty": 1.25}
+    running.engine.describe(default_sampling=defaults)
+    given = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
     await running.client.complete("hi", max_tokens=1)
-    await running.client.complete("hi", max_tokens=1, temperature=0.0)
-    assert [job.params.temperature for job in running.engine.seen] == [0.5, 0.0]
+    await running.client.complete("hi", max_tokens=1, **given)
+    found = [{name: getattr(job.params, name) for name in defaults} for job in running.engine.seen]
+    assert found == [defaults, given]
     model = await running.client.get_model()
-    assert model.default_sampling.temperature == 0.5
-    assert not model.default_sampling.HasField("top_p")
+    assert {field.name: value for field, value in model.default_sampling.ListFields()} == defaults
+
+
+async def test_what_is_left_out_takes_the_contracts_default(running: Any) -> None:
+    await running.client.complete("hi")
+    job = running.engine.seen[-1]
+    assert job.params == SamplingParams(max_tokens=None, output_kind=OutputKind.FINAL_ONLY)
+    options = {"priority": 0, "tenant": "", "adapter": "", "deadline": None, "time_limit": None}
+    assert {name: job.options[name] for name in options} == options
 
 
 async def test_without_max_tokens_the_context_is_the_bound(running: Any) -> None:

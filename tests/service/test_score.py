@@ -27,6 +27,7 @@ from lepton_service.client import (
 from lepton_service.client.channel import MAX_RESPONSE_BYTES
 from lepton_service.client.errors import from_rpc_error
 from lepton_service.converters import scoring
+from lepton_service.converters.outputs import MAX_ENTRIES
 
 Eventually = Callable[[Callable[[], bool]], Any]
 
@@ -142,9 +143,7 @@ async def refused(running: Any, request: ScoreRequest, kind: type[LeptonClientEr
 
 
 async def test_more_alternatives_than_tokens_are_refused(running: Any) -> None:
-    info = running.engine.model_info
-    fields = {name: getattr(info, name) for name in info.__struct_fields__}
-    running.engine.model_info = type(info)(**{**fields, "vocab_size": 100})
+    running.engine.describe(vocab_size=100)
     error = await refused(running, score_request([1, 2], top_logprobs=101), InvalidArgumentError)
     assert error.violations[0].field == "top_logprobs"
     assert "0 to 100" in error.violations[0].description
@@ -152,9 +151,7 @@ async def test_more_alternatives_than_tokens_are_refused(running: Any) -> None:
 
 
 async def test_an_answer_that_no_message_holds_is_refused(running: Any) -> None:
-    info = running.engine.model_info
-    fields = {name: getattr(info, name) for name in info.__struct_fields__}
-    running.engine.model_info = type(info)(**{**fields, "max_model_len": 1_000_000})
+    running.engine.describe(max_model_len=1_000_000)
     error = await refused(running, score_request([1] * 100_000, top_logprobs=50), InvalidArgumentError)
     assert error.violations[0].field == "top_logprobs"
     assert "40 alternatives at most for 99999 scored tokens" in error.violations[0].description
@@ -168,7 +165,7 @@ def test_the_largest_answer_fits_the_published_clients() -> None:
     output = ScoreOutput("id", [highest] * (tokens + 1), [None, *[-1.0] * tokens], [None, *rows])
     message = scoring.response(output, model="m", request_id="r", context=1, top=top, ids=True)
     entry = message.ByteSize() / (tokens * (1 + top))
-    assert entry * scoring.MAX_ENTRIES < MAX_RESPONSE_BYTES
+    assert entry * MAX_ENTRIES < MAX_RESPONSE_BYTES
 
 
 async def test_a_prompt_beyond_the_context_is_refused(running: Any) -> None:

@@ -269,7 +269,7 @@ class OutputOptions(_message.Message):
     """
     prompt_logprobs: _builtins.int
     """The same for the tokens of the prompt. It switches the prefix cache off for the request, whose every position has
-    to be computed. Default: absent, none.
+    to be computed. The prompt's tokens times (1 + prompt_logprobs) are at most 4,194,304. Default: absent, none.
     """
     return_text: _builtins.bool
     """Whether text is sent. Without it nothing is detokenised, and stop strings are INVALID_ARGUMENT. Default: true."""

@@ -8,9 +8,12 @@ from lepton.v1.tokens_pb2 import Timings, TokenLogprobs, Usage
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.outputs import CompletionOutput, Logprobs, RequestMetrics, RequestOutput
 from lepton_service.converters.durations import to_duration
-from lepton_service.errors import EngineUnavailableError
+from lepton_service.errors import EngineUnavailableError, InvalidFieldError
 
 PROMPT_LOGPROBS_PER_MESSAGE = 2048
+# Log-probabilities of a prompt, alternatives included. An entry takes 9 bytes at most, so a message of them all stays
+# below the 64 MiB that the published clients take.
+MAX_ENTRIES = 4 * 1024 * 1024
 
 _REASONS = {
     "stop": FinishReason.FINISH_REASON_STOP,
@@ -130,6 +133,13 @@ def packed_logprobs(token_ids: Sequence[int], rows: Sequence[Logprobs], alternat
             packed.top_token_ids.extend(token for token, _ in ranked)
             packed.top_logprobs.extend(entry.logprob for _, entry in ranked)
     return packed
+
+
+def check_prompt_logprobs(tokens: int, alternatives: int | None) -> None:
+    """Raises InvalidFieldError when a prompt of so many tokens has too many alternatives."""
+    if alternatives is not None and tokens * (1 + alternatives) > MAX_ENTRIES:
+        allowed = f"{MAX_ENTRIES // tokens - 1} alternatives at most for a prompt of {tokens} tokens"
+        raise InvalidFieldError("output.prompt_logprobs", f"{alternatives} gives more than one answer holds: {allowed}")
 
 
 def prompt_logprobs(

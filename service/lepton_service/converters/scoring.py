@@ -7,11 +7,8 @@ from lepton.v1.tokens_pb2 import Usage
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.outputs import ScoreOutput
 from lepton_engine.sampling_params import MAX_LOGPROBS
-from lepton_service.converters.outputs import packed_logprobs, timings
+from lepton_service.converters.outputs import MAX_ENTRIES, packed_logprobs, timings
 from lepton_service.errors import InvalidFieldError
-
-# An entry takes 9 bytes at most, so a response stays below the 64 MiB that the published clients take.
-MAX_ENTRIES = 4 * 1024 * 1024
 
 
 def top_logprobs(request: ScoreRequest, vocabulary: int) -> int:

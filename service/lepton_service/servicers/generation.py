@@ -101,6 +101,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             raise ContextLengthError(
                 "stop.min_tokens", f"{params.min_tokens} exceeds the {room} tokens that the context has room for"
             )
+        events.check_prompt_logprobs(len(prompt), params.prompt_logprobs)
         call = current_call.get()
         if call is not None:
             call.prompt_tokens = len(prompt)
