@@ -60,7 +60,7 @@ class SampledTokens:
         self._host = [_to_pinned(t) for t in (token_ids, invalid, logprobs, rank, top_ids, top_logprobs)]
         self._copied: torch.cuda.Event | None = None
         if token_ids.device.type == "cuda":
-            self._copied = torch.cuda.Event()
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(token_ids.device))
 
     def to_host(self) -> HostSamples:
