@@ -20,6 +20,7 @@ from lepton_engine.messages import Command, Dead, EngineSettings, Heartbeat, Rea
 logger = logging.getLogger(__name__)
 
 CLIENT_TIMEOUT = 30.0
+GRACE_SECONDS = 10.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -93,9 +94,9 @@ def main() -> int:
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     settings = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=WorkerSettings)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stopping = threading.Event()
+    stopping, loaded = threading.Event(), threading.Event()
     transport = RouterTransport(settings.address)
-    threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(stopping, loaded), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     clients = _first_clients(transport)
     try:
@@ -110,6 +111,7 @@ def main() -> int:
             transport.send_replies(client, [Dead(kind, str(error))])
         transport.close()
         return 1
+    loaded.set()
     for client in clients:
         transport.send_replies(client, [Ready(core.info)])
     core.run(transport, stopping.is_set)
@@ -124,13 +126,16 @@ def _first_clients(transport: RouterTransport) -> list[str]:
     return list(transport._seen)
 
 
-def _watch_parent(stopping: threading.Event) -> None:
+def _watch_parent(stopping: threading.Event, loaded: threading.Event) -> None:
     """End with the parent: its end of the pipe closes whichever way it dies."""
     while os.read(0, 4096):
         pass
     stopping.set()
-    # A loop that hangs in a step or in loading must not outlive its parent either.
-    threading.Timer(10.0, os._exit, (1,)).start()
+    if not loaded.is_set():
+        os._exit(0)  # Nobody waits for the model any more, and there is nothing to clean up.
+    # A loop that hangs in a step must not outlive its parent either. This thread is a daemon: it holds up no exit.
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 if __name__ == "__main__":
