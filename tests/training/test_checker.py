@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import training.embedded
-from training.embedded import checker_en, checker_zh
-from training.embedded.corpus import corpus
-from training.embedded.evaluate import split, well_formed
+from training.embedded import checker_en, checker_zh, strictness
 from training.embedded.patterns import Grammar, parse
 
 GOOD_EN = """The old man walked slowly along the river.
@@ -95,55 +92,27 @@ def test_split() -> None:
     assert checker_zh.split("他说：“好！走吧。”我们走了。真的吗？") == ["他说：“好！走吧。”", "我们走了。", "真的吗？"]
 
 
-def _sentences(language: str, count: int) -> list[str]:
-    found: list[str] = []
-    for document in corpus(4, 400):
-        if document.language == language:
-            for text in [document.text] if document.text else [content for _, content in document.messages]:
-                found += split(language, text)
-    return random.Random(0).sample(found, count)
-
-
-def _accepted(language: str, sentences: list[str]) -> float:
-    return sum(well_formed(language, each) for each in sentences) / len(sentences)
+@pytest.fixture(scope="module")
+def corpus_sentences() -> dict[str, list[str]]:
+    return {each: random.Random(0).sample(strictness.sentences(each, 4, 400), 150) for each in ("zh", "en")}
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_the_corpus_is_accepted(language: str) -> None:
-    assert _accepted(language, _sentences(language, 150)) >= 0.97
-
-
-def _shuffled(words: list[str], rng: random.Random) -> list[str]:
-    return rng.sample(words, len(words))
-
-
-def _doubled(words: list[str], rng: random.Random) -> list[str]:
-    at = rng.randrange(len(words))
-    return [*words[: at + 1], *words[at:]]
-
-
-def _broken(language: str, breaking: Callable[[list[str], random.Random], list[str]]) -> list[str]:
-    rng = random.Random(5)
-    found = []
-    for sentence in _sentences(language, 150):
-        if any(sign in sentence for sign in '“"'):
-            continue
-        body = sentence[:-1]
-        words = [body[at : at + 2] for at in range(0, len(body), 2)] if language == "zh" else body.split()
-        changed = breaking(words, rng)
-        if len(words) < 4 or changed == words:
-            continue
-        text = ("" if language == "zh" else " ").join(changed)
-        found.append(text[0].upper() + text[1:] + sentence[-1])
-    return found
+def test_the_corpus_is_accepted(language: str, corpus_sentences: dict[str, list[str]]) -> None:
+    assert strictness.rejected(language, corpus_sentences[language]) <= 0.03
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-@pytest.mark.parametrize("breaking", [_shuffled, _doubled])
+@pytest.mark.parametrize(
+    ("breaking", "least"),
+    [(strictness.shuffled, 0.8), (strictness.doubled, 0.9), (strictness.misspelled, 0.7), (strictness.swapped, 0.45)],
+)
 def test_broken_sentences_are_rejected(
-    language: str, breaking: Callable[[list[str], random.Random], list[str]]
+    language: str, breaking: strictness.Breaking, least: float, corpus_sentences: dict[str, list[str]]
 ) -> None:
-    assert _accepted(language, _broken(language, breaking)) <= 0.15
+    broken = strictness.broken(language, corpus_sentences[language], breaking)
+    assert len(broken) > 80
+    assert strictness.rejected(language, broken) >= least
 
 
 def test_the_checkers_use_none_of_the_generator() -> None:

@@ -38,9 +38,9 @@ _RULES = {
     "BE_TAIL": "<not>? (@GERUND | <en> @TAIL | @COMP @TOINF? (<so> @CLAUSE)? | @NPS @WHO | <quote> | @TOINF | <neither> <adj> <and> <adj>)",
     "MODAL": "<modal> <adv>? <not>? (@INF ((<comma> @INF)* <and> <modal>? @INF)? | <be> @BE_TAIL)",
     "PAST": "<adv>* (<past> @TAIL | <had> <adv>? <not>? <en> @TAIL | <had> @TAIL | <did> <not>? @INF @TOINF? | @MODAL)",
-    "VP_HE": "(@PAST | <adv>* (<was> | <is>) @BE_TAIL | <adv>* (<z> @TAIL | <has> <en>? @TAIL | <does> <not>? @INF @TOINF?))",
-    "VP_THEY": "(@PAST | <adv>* (<were> | <are>) @BE_TAIL | <adv>* (<base> @TAIL | <have> <en>? @TAIL | <do> <not>? @INF @TOINF?))",
-    "VP_I": "(@PAST | <adv>* (<was> | <am>) @BE_TAIL | <adv>* (<base> @TAIL | <have> <en>? @TAIL | <do> <not>? @INF @TOINF?))",
+    "VP_HE": "(@PAST | <adv>* (<was> | <is>) @BE_TAIL | <adv>* (<z> @TAIL | <has> (<adv>? <not>? <en>)? @TAIL | <does> <not>? @INF @TOINF?))",
+    "VP_THEY": "(@PAST | <adv>* (<were> | <are>) @BE_TAIL | <adv>* (<base> @TAIL | <have> (<adv>? <not>? <en>)? @TAIL | <do> <not>? @INF @TOINF?))",
+    "VP_I": "(@PAST | <adv>* (<was> | <am>) @BE_TAIL | <adv>* (<base> @TAIL | <have> (<adv>? <not>? <en>)? @TAIL | <do> <not>? @INF @TOINF?))",
     "VPS_HE": "@VP_HE ((<comma> @VP_HE)* <comma>? <and> <adv>? @VP_HE)*",
     "VPS_THEY": "@VP_THEY ((<comma> @VP_THEY)* <comma>? <and> <adv>? @VP_THEY)*",
     "VPS_I": "@VP_I ((<comma> @VP_I)* <comma>? <and> <adv>? @VP_I)*",
@@ -50,7 +50,7 @@ _RULES = {
         | <i> @VPS_I
         | @PP <past> @NP
         | <there> <adv>? (<was> | <is>) <adv>? <not>? (@ONE | <det1>? <intens>? <mass>) @PPS @WHO
-        | <there> <adv>? (<were> | <are>) <not>? (@MANY | @NPS) @PPS
+        | <there> <adv>? (<were> | <are>) <not>? (@MANY @OF | @NP (<comma> @NP)* <and> @NP) @PPS
         | <there> <adv>? <past> @NP @PPS
         | <quote>""",
     "LINK": "<comma>? (<and> | <so>) <adv>? <comma>? | <semi> | <colon>",

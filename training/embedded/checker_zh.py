@@ -30,10 +30,10 @@ _RULES = {
     "VERB": "<v> <res>? | <v> <v>",
     "CORE": """@VERB <asp>? <dur>? (@NOUN | @LOC)? | <give> <asp>? @PERSON (@NOUN | <dur>) | <give> <asp>? <quote> | <vo> <asp>? <dur>? | <v> <asp> <dur>
         | <v> <yi> <v> | @VERB <asp>? @NOUN <adv>? <dur> <asp>?""",
-    "ACTION": "@ADVERB* (<deg>? <modal> @ADVERB*)* (@CORE | <v> <noun>? <dey> (<deg>* <adj> | @ACTION | <adv> <adj>))",
+    "ACTION": "@ADVERB* (<deg>? <modal> @ADVERB* <modal>? @ADVERB*)? (@CORE | <v> <noun>? <dey> (<deg>* <adj> | @ACTION | <adv> <adj>))",
     "QUALITY": "@ADVERB* <modal>? (<deg>* <adj> (<ji> | <asp>)? | <deg>? <adj> <dey> (@ACTION | <adv>? <adj>) | <wh>)",
-    "BEING": "@ADVERB* <modal>? (<shi> (@NOUN | @ACTION | <time>) <de>? | <you> @NOUN @ACTION? | <age>)",
-    "PREDICATE": "@ACTION ((<pause> @ACTION)* <and> @ACTION | (<pause> @ACTION)+)? | @ACTION (@ACTION @ACTION? | @QUALITY)? | @QUALITY | @BEING",
+    "BEING": "@ADVERB* <modal>? (<shi> <measure>? (@NOUN | @ACTION | <time>) <de>? | <you> @NOUN @ACTION? | <age>) | @ADVERB* @WHERE",
+    "PREDICATE": "@ACTION ((<pause> @ACTION)* <and> @ACTION | (<pause> @ACTION)+)? | @ACTION (@ACTION @ACTION? | @QUALITY)? | @QUALITY | <deg> <adj> @ACTION | @BEING",
     "SUBJECT": "@NOUN | @LOC",
     "FRAME": "<conj>? (<conj> | <adv>)? ((<time> | @WHERE | <dur> | @WITH | <place>) <comma>?)*",
     "CLAUSE": """@FRAME @SUBJECT? <conj>? <time>? (@PREDICATE | @ADVERB* <modal>? <v> @SUBJECT @PREDICATE) <sfp>?

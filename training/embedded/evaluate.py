@@ -13,18 +13,23 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 import lepton_engine.embedded
+from lepton_engine import LeptonEngine, SamplingParams
 from training.embedded import chat_en, chat_zh, checker_en, checker_zh, stories_en
 from training.embedded.corpus import Document, corpus, mentions_held_out
 from training.embedded.prompts import CHAT_QUESTIONS, OPENINGS, UNSEEN
 
 SPAN = {"zh": 30, "en": 20}
 """Length of a span that may count as recited: Chinese characters, English words."""
+
+
+Prompt = str | list[dict[str, str]]
+"""Text to continue, or chat messages to answer."""
 
 
 @dataclass(frozen=True)
@@ -38,52 +43,33 @@ class Sample:
 
 
 class Writer:
-    """Samples text from a checkpoint folder by transformers' generate, a batch at a time."""
+    """Samples text from a checkpoint folder with the engine, all prompts of a call together; a context manager."""
 
-    def __init__(self, folder: Path, seed: int = 0, batch: int = 50) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self._engine = LeptonEngine(str(folder))
+        self._seed = seed
 
-        self._torch = torch
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        self._batch = batch
-        torch.manual_seed(seed)
+    def __enter__(self) -> Self:
+        return self
 
-    def write(
-        self, prompts: Sequence[str | list[dict[str, str]]], temperature: float, max_tokens: int = 220
-    ) -> list[tuple[str, bool]]:
-        """Return for each prompt (text, or chat messages) what follows and if it ended; temperature 0 is greedy."""
-        results: list[tuple[str, bool]] = []
-        for start in range(0, len(prompts), self._batch):
-            results += self._write(prompts[start : start + self._batch], temperature, max_tokens)
-        return results
+    def __exit__(self, *_: object) -> None:
+        self._engine.shutdown()
 
-    def _write(
-        self, prompts: Sequence[str | list[dict[str, str]]], temperature: float, max_tokens: int
-    ) -> list[tuple[str, bool]]:
-        ids = [self._ids(prompt) for prompt in prompts]
-        longest = max(map(len, ids))
-        pad = self._tokenizer.pad_token_id
-        padded = self._torch.tensor([[pad] * (longest - len(each)) + each for each in ids])
-        mask = self._torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in ids])
-        sampling: dict[str, Any] = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-        )
-        output = self._model.generate(padded, attention_mask=mask, max_new_tokens=max_tokens, **sampling)
-        ends = set(self._model.generation_config.eos_token_id)
-        written = []
-        for row in output[:, longest:].tolist():
-            stop = next((at for at, token in enumerate(row) if token in ends), None)
-            written.append((self._tokenizer.decode(row[:stop], skip_special_tokens=True), stop is not None))
-        return written
+    def write(self, prompts: Sequence[Prompt], temperature: float, max_tokens: int = 220) -> list[tuple[str, bool]]:
+        """Return for each prompt what follows and if it ended; temperature 0 is greedy."""
+        # Every sample has a seed of its own, so that equal prompts don't give equal texts.
+        params = [
+            SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=self._seed * 1_000_003 + number)
+            for number in range(len(prompts))
+        ]
+        outputs = self._engine.generate([self._ids(prompt) for prompt in prompts], params)
+        return [(output.outputs[0].text, output.outputs[0].finish_reason == "stop") for output in outputs]
 
-    def _ids(self, prompt: str | list[dict[str, str]]) -> list[int]:
+    def _ids(self, prompt: Prompt) -> list[int]:
+        tokenizer = self._engine.tokenizer
         if isinstance(prompt, str):
-            return list(self._tokenizer(prompt)["input_ids"])
-        return list(
-            self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-        )
+            return tokenizer.encode(prompt)
+        return tokenizer.encode(tokenizer.apply_chat_template(prompt), add_special_tokens=False)
 
 
 def language_of(text: str) -> str:
@@ -151,7 +137,7 @@ def free_samples(writer: Writer, count: int, temperature: float) -> list[Sample]
     """Sample ``count`` texts: a quarter each of Chinese openings, English openings, Chinese and English questions."""
     quarter = count // 4
     rng = random.Random(12345)
-    prompts: list[tuple[str, str | list[dict[str, str]]]] = []
+    prompts: list[tuple[str, Prompt]] = []
     for language in ("zh", "en"):
         prompts += [(language, rng.choice(OPENINGS[language])) for _ in range(quarter)]
         prompts += [
@@ -179,8 +165,13 @@ def told_questions(language: str, count: int) -> list[tuple[str, str]]:
 
 def measure(folder: Path, count: int, documents: int, corpus_seed: int, seed: int) -> dict[str, float]:
     """Return all measurements of a checkpoint, shares between 0 and 1."""
-    writer = Writer(folder, seed)
-    samples = free_samples(writer, count, 0.8)
+    asked = {language: told_questions(language, 100) for language in ("zh", "en")}
+    with Writer(folder, seed) as writer:
+        samples = free_samples(writer, count, 0.8)
+        answers = {
+            language: writer.write([[{"role": "user", "content": question}] for question, _ in each], 0.0, 60)
+            for language, each in asked.items()
+        }
     result: dict[str, float] = {"samples": len(samples)}
     for language in ("zh", "en"):
         checked = [
@@ -199,28 +190,25 @@ def measure(folder: Path, count: int, documents: int, corpus_seed: int, seed: in
     result["right language"] = sum(language_of(each.text) == each.language for each in samples) / len(samples)
     for language, share in recited(samples, corpus(corpus_seed, documents)).items():
         result[f"recited {language}"] = share
-    for language in ("zh", "en"):
-        asked = told_questions(language, 100)
-        answers = writer.write([[{"role": "user", "content": question}] for question, _ in asked], 0.0, 60)
-        result[f"answers right {language}"] = sum(
-            text.strip() == right for (text, _), (_, right) in zip(answers, asked, strict=True)
-        ) / len(asked)
+    for language, pairs in asked.items():
+        right = [text.strip() == wanted for (text, _), (_, wanted) in zip(answers[language], pairs, strict=True)]
+        result[f"answers right {language}"] = sum(right) / len(right)
     return result
 
 
 def show_unseen(folder: Path, seed: int) -> str:
     """Return the prompts with held-out combinations and what the model writes, as Markdown."""
-    writer = Writer(folder, seed)
-    prompts: list[str | list[dict[str, str]]] = [
-        entry.prompt if not entry.chat else [{"role": "user", "content": entry.prompt}] for entry in UNSEEN
+    prompts: list[Prompt] = [
+        [{"role": "user", "content": entry.prompt}] if entry.chat else entry.prompt for entry in UNSEEN
     ]
+    with Writer(folder, seed) as writer:
+        written = writer.write(prompts, 0.8)
     parts = []
-    for number, (entry, (text, _)) in enumerate(zip(UNSEEN, writer.write(prompts, 0.8), strict=True), 1):
-        kind = "question" if entry.chat else "opening"
-        parts.append(
-            f"{number}. {kind}, never together in training: {entry.person} / {entry.place}\n\n"
-            f"   > **{entry.prompt}** {text}\n"
-        )
+    for number, (entry, (text, _)) in enumerate(zip(UNSEEN, written, strict=True), 1):
+        kind = "Question" if entry.chat else "Opening"
+        parts.append(f"{number}. {kind}; {entry.person} and {entry.place} are never together in training.\n")
+        # A question and its answer stand apart; an opening goes on without a break.
+        parts.append(f"   > **{entry.prompt}**" + (f"\n   >\n   > {text}\n" if entry.chat else f"{text}\n"))
     return "\n".join(parts)
 
 
@@ -230,7 +218,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=lepton_engine.embedded.path(), help="checkpoint folder")
     parser.add_argument("--samples", type=int, default=200, help="how many texts to sample at temperature 0.8")
     parser.add_argument(
-        "--documents", type=int, default=45_000, help="size of the training corpus, to look for recited spans"
+        "--documents", type=int, default=70_000, help="size of the training corpus, to look for recited spans"
     )
     parser.add_argument("--corpus-seed", type=int, default=1, help="seed of the training corpus")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")

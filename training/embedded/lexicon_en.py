@@ -49,7 +49,7 @@ _LISTS = {
         tomatoes silver straw air nothing something anything everything love need fog sea""",
     "plural": """others chips mountains people children men women mice teeth feet snowmen leaves clothes glasses gloves stairs watercolors grasslands fireworks police
         fish sheep deer bubbles rings wings shelves loaves kinds thanks""",
-    "adj": """special perfect exciting clothing lentil enough ferris best little_more sun_dried afraid alone angry asleep bad bamboo beautiful big birthday black blue bored botanical brave bright brown burning calm careful cheap
+    "adj": """living special perfect exciting clothing lentil enough ferris best little_more sun_dried afraid alone angry asleep bad bamboo beautiful big birthday black blue bored botanical brave bright brown burning calm careful cheap
         cheerful cinema clean clear clever closed cloudy cold colored comic confused cool cozy crisp curious cute dark delicious delighted
         detective difficult dirty disappointed dry early easy embarrassed empty excited expensive fair fairy far fast fat favorite few fine
         first foggy free freezing fresh fried friendly full funny gentle glad golden good grateful gray great green grilled half happy hard
@@ -73,7 +73,7 @@ _LISTS = {
         from_tree_to_tree than as""",
     "det1": "a_little a an another every each this that one half",
     "det": "a_little_more the my your his her its our their some any no which what whose all",
-    "detp": "a_few many few all some these those both two three four five six seven eight nine ten twenty several dozen other most",
+    "detp": "a_dozen a_few many few all some these those both two three four five six seven eight nine ten twenty several dozen other most",
     "num": "plus minus zero one two three four five six seven eight nine ten twenty eighteen thirty forty fifty sixty",
     "he": "he she it somebody someone everybody everyone nobody everything nothing something this that which who",
     "they": "we they you both who we_all they_all",

@@ -34,7 +34,7 @@ class Settings:
     """What a training run depends on; the defaults made the committed checkpoint."""
 
     seed: int = 1
-    documents: int = 45_000
+    documents: int = 70_000
     vocab_size: int = 3072
     hidden_size: int = 256
     layers: int = 4
