@@ -8,6 +8,7 @@ import ctypes
 import functools
 import logging
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -94,7 +95,7 @@ def _find() -> Path | None:
 
 def _connect_thread_pool(library: ctypes.CDLL) -> None:
     """Hands over the entry points of the OpenMP runtime that torch itself is linked to."""
-    suffix = "dylib" if os.uname().sysname == "Darwin" else "so"
+    suffix = "dylib" if sys.platform == "darwin" else "so"
     try:
         # Looked up through torch's library, so that a second runtime in the process can't be mistaken for torch's.
         pool = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / f"libtorch_cpu.{suffix}"))
