@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
+
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.cpu import NativeKernels
 
@@ -125,6 +127,20 @@ def test_same_bits_whatever_the_threads_and_the_batch(
     assert torch.equal(single, results[0][:1])
 
 
+def test_calls_from_several_threads(kernels: NativeKernels, attention_case: Callable[..., Any]) -> None:
+    cases = [attention_case([(1, 600), (30, 90)], 6, 2, 64, 16, torch.float32, seed) for seed in range(4)]
+
+    def attend(case: Any) -> torch.Tensor:
+        torch.set_num_threads(2)
+        return kernels.paged_attention(case.q, case.k_cache, case.v_cache, case.batch, case.group, 0.125, None)
+
+    alone = [attend(case) for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(attend, cases * 5))
+    for i, out in enumerate(together):
+        assert torch.equal(out, alone[i % 4])
+
+
 def test_nan_stays_nan(kernels: NativeKernels, attention_case: Callable[..., Any]) -> None:
     case = attention_case([(1, 20), (1, 20)], 4, 2, 64, 16, torch.float32)
     case.q[0, 0, 0] = float("nan")
@@ -135,6 +151,7 @@ def test_nan_stays_nan(kernels: NativeKernels, attention_case: Callable[..., Any
 
 def test_refuses_what_it_can_not_read(kernels: NativeKernels, attention_case: Callable[..., Any]) -> None:
     case = attention_case([(1, 20)], 4, 2, 64, 16, torch.float32)
+    assert not kernels.takes_attention(case.q, case.k_cache[..., :32].contiguous(), case.v_cache)
     assert not kernels.takes_attention(case.q.double(), case.k_cache, case.v_cache)
     assert not kernels.takes_attention(case.q.bfloat16(), case.k_cache, case.v_cache)
     assert not kernels.takes_attention(case.q.transpose(1, 2), case.k_cache, case.v_cache)

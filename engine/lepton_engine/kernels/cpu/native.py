@@ -250,7 +250,8 @@ def native() -> NativeKernels | None:
 
 def _takes_cache(x: torch.Tensor, cache: torch.Tensor) -> bool:
     _, _, block_size, head_dim = cache.shape
-    return cache.dtype == x.dtype and cache.is_cpu and cache.stride()[1:] == (block_size * head_dim, head_dim, 1)
+    same = cache.dtype == x.dtype and head_dim == x.shape[2] and cache.is_cpu
+    return same and cache.stride()[1:] == (block_size * head_dim, head_dim, 1)
 
 
 def _fail(kernel: str, status: int) -> Never:

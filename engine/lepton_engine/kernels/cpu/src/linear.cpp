@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kColumns = 16;            // weight rows are shared out in multiples of it
 constexpr int64_t kThreadElements = 65536;  // of the weight, that are worth a thread of their own
+constexpr int64_t kAlways = int64_t{1} << 40;
 constexpr int64_t kPieces = 4;              // per thread, so that one which was held up does not hold up the other
 
 }  // namespace
@@ -20,10 +21,11 @@ constexpr int64_t kPieces = 4;              // per thread, so that one which was
 int64_t linear_worthwhile_rows(DType dtype) {
     const char* isa = kernels().name;
     if (std::strcmp(isa, "baseline") == 0) return 0;  // not measured
+    // With AMX only reasoned, not measured: up to here the weight's arrival is what counts.
+    if (dtype != kFloat32 && has_matrix_units()) return 8;
     if (dtype == kFloat32) return std::strcmp(isa, "avx2") == 0 ? 8 : 64;
-    // Measured up to 64, where without bfloat16 products torch takes 2.5 times as long; with AMX only reasoned: up to here
-    // the weight's arrival is what counts.
-    return has_matrix_units() ? 8 : 64;
+    if (dtype == kBFloat16 && std::strcmp(isa, "avx512bf16") == 0) return 64;
+    return kAlways;  // torch multiplies what the processor has no products for two to five times slower, at any size
 }
 
 void linear(const LinearCall& call, DType dtype, int threads) {
