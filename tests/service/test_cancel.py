@@ -88,6 +88,16 @@ async def test_a_passed_deadline_frees_and_fails(running: Any) -> None:
     await until_free(running)
 
 
+async def test_a_deadline_that_has_passed_already_runs_nothing(running: Any) -> None:
+    running.engine.go.clear()
+    for deadline in (0.0, -1.0, 1e-9):
+        for call in (running.client.complete("hi", deadline=deadline), running.client.score("hi", deadline=deadline)):
+            with pytest.raises(DeadlineExceededError):
+                await call
+    await until_free(running)
+    assert running.engine.finished == 0
+
+
 async def test_a_deadline_that_the_engine_sees_first_has_its_details(running: Any) -> None:
     running.engine.refusal = EngineDeadlineError("the deadline has passed")
     with pytest.raises(DeadlineExceededError) as caught:

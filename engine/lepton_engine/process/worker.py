@@ -89,15 +89,16 @@ class RouterTransport:
 
 def main() -> int:
     """Run until the parent goes."""
-    # Ctrl-C reaches the whole process group; the front end decides when the engine ends.
+    # Ctrl-C reaches the whole process group, and a service manager may send SIGTERM to every process of a service; the
+    # front end, which has streams to finish, decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     settings = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=WorkerSettings)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stopping, loaded = threading.Event(), threading.Event()
     transport = RouterTransport(settings.address)
     threading.Thread(target=_watch_parent, args=(stopping, loaded), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     clients = _first_clients(transport)
     try:
         from lepton_engine.build import build_core

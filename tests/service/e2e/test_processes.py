@@ -20,6 +20,7 @@ def test_without_a_model_the_embedded_one_is_served_and_a_stream_survives_sigter
         assert client.complete([{"role": "user", "content": "你好"}], max_tokens=24).choices[0].text
         stream = iter(client.generate("One day", max_tokens=400, ignore_eos=True))
         events = [next(stream)]
+        engine.terminate()  # as a service manager does, which signals every process of a service
         server.process.send_signal(signal.SIGTERM)
         events += stream
         assert sum(len(event.delta.token_ids) for event in events) == 400
