@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+
 from lepton_engine.kernels.cpu import NativeKernels, native
 from lepton_engine.layers.batch import BatchContext, KVGroupBatch
 

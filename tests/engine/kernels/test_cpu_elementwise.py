@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.cpu import NativeKernels
 

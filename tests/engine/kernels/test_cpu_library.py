@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from lepton_engine.kernels.cpu import native
 
 ROOT = Path(__file__).parents[3]

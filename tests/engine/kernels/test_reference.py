@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+
 from lepton_engine.kernels import reference
 from lepton_engine.layers.batch import BatchContext, KVGroupBatch
 
