@@ -1,6 +1,5 @@
 """The engine's own loop over the device that checks every read."""
 
-import msgspec
 import pytest
 
 from lepton_engine.core.events import Failed, NewTokens
@@ -11,12 +10,22 @@ from lepton_engine.step import EngineCore
 from tests.engine.core.device import Fault, LaunchedStep
 from tests.engine.core.loop import Loop
 
-INFO = msgspec.convert(
-    {
-        field.name: {int: 0, float: 0.0, str: ""}.get(field.type, []) if field.type != dict[str, float] else {}
-        for field in msgspec.structs.fields(ModelInfo)
-    },
-    ModelInfo,
+INFO = ModelInfo(
+    family="fake",
+    dtype="float32",
+    device="cpu",
+    max_model_len=64,
+    vocab_size=4,
+    num_parameters=0,
+    weight_bytes=0,
+    block_size=4,
+    num_kv_blocks=16,
+    kv_cache_bytes=0,
+    max_num_seqs=4,
+    max_num_batched_tokens=16,
+    eos_token_ids=[],
+    default_sampling={},
+    load_seconds=0.0,
 )
 PROMPT = [1, 2, 3, 0, 2, 1, 0, 3, 1]
 
