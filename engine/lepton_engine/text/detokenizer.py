@@ -30,11 +30,18 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int], skip_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
-        self._window = self._tail(prompt_token_ids)
+        tail = self._tail(prompt_token_ids)
+        begun = self._begun(tail)
+        self._window = tail[: len(tail) - begun]
         self._read = len(self._window)  # the window's tokens before this index end at a character boundary
         self._text = self._decode(self._window)
         self._released = len(self._text)  # characters of the window's text that are out already
-        self._in_prompt = self._text.endswith(_UNKNOWN)
+        self._in_prompt = False
+        for token_id in tail[len(tail) - begun :]:
+            self.feed(token_id)
+        # What a character that the prompt leaves unfinished looks like now belongs to the prompt's text.
+        self._in_prompt = begun > 0
+        self._released = len(self._text)
 
     def feed(self, token_id: int) -> str:
         """The text that is certain with one more token; empty in mid-character."""
@@ -76,6 +83,11 @@ class Detokenizer:
                 return tail
             length *= 4
 
+    def _begun(self, tail: list[int]) -> int:
+        """How many tokens at the end of the prompt begin a character that they do not finish."""
+        counts = range(min(_MAX_PENDING, len(tail)) + 1)
+        return next((count for count in counts if not self._decode(tail[: len(tail) - count]).endswith(_UNKNOWN)), 0)
+
     def _restart(self, text: str) -> str:
         """Account for a text that contradicts what is out already.
 
@@ -84,13 +96,11 @@ class Detokenizer:
         more, or until its next character is finished): then only the tokens behind the last boundary are looked at.
         """
         if self._in_prompt:
-            self._released = len(self._text[: self._released].rstrip(_UNKNOWN))
-            if text.startswith(self._text[: self._released]):
-                self._in_prompt, self._read = False, 0  # the prompt's end was no boundary
-                return text
-        rest = self._window[self._read :]
-        self._window, self._read, self._text, self._released = rest, 0, "", 0
-        return self._decode(rest)
+            self._in_prompt, self._read = False, 0  # the prompt's end was no boundary
+            self._released = _common_length(self._text[: self._released], text)
+            return text
+        self._window, self._read, self._text, self._released = self._window[self._read :], 0, "", 0
+        return self._decode(self._window)
 
     def _move(self, start: int) -> None:
         """Drop the tokens before `start`, if those that stay have text, so that no leading space is stripped anew."""
@@ -107,3 +117,8 @@ class Detokenizer:
                 self._window, self._text, self._read = self._window[start:], tail, 0
                 self._released -= len(head)
                 return
+
+
+def _common_length(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginnings."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -27,7 +27,7 @@ from jinja2.visitor import NodeTransformer
 from lepton_engine.text import template_growth as growth
 from lepton_engine.text.template_growth import TemplateBudgetError
 
-MAX_STEPS = 1_000_000
+MAX_STEPS = 400_000
 MAX_CHARACTERS = 16_000_000
 MAX_INTEGER_BITS = 256
 

@@ -40,8 +40,9 @@ def percent_size(pattern: str, arguments: Any, limit: int) -> int:
     """Bound on `pattern % arguments`."""
     if re.search(r"%[-+ #0]*\*|\.\*", pattern):
         raise TemplateBudgetError("a format whose width is an argument")
-    values = list(arguments.values()) if isinstance(arguments, Mapping) else arguments
-    return _format_size(pattern, pattern.count("%"), values if isinstance(values, list | tuple) else [values], limit)
+    if isinstance(arguments, Mapping):
+        arguments = tuple(arguments.values())
+    return _format_size(pattern, pattern.count("%"), arguments if isinstance(arguments, tuple) else (arguments,), limit)
 
 
 def brace_size(pattern: str, arguments: Sequence[Any], limit: int) -> int:

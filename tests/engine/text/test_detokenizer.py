@@ -23,7 +23,7 @@ def stream(tokenizer: Tokenizer, prompt: list[int], output: list[int], skip: boo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(text=texts, data=st.data())
 def test_text_comes_out_as_from_decoding_at_once(tokenizer_of: Get, kind: str, text: str, data: st.DataObject) -> None:
     tokenizer = tokenizer_of(kind)
@@ -36,14 +36,15 @@ def test_text_comes_out_as_from_decoding_at_once(tokenizer_of: Get, kind: str, t
         assert before + "".join(pieces) == whole
     else:  # the prompt ends inside a character, which belongs to the output that finishes it
         assert whole.endswith("".join(pieces))
-        assert whole.removesuffix("".join(pieces)) in (before, before.rstrip(REPLACEMENT))
+        finished = [tokenizer.decode(ids[: max(0, cut - unfinished)]) for unfinished in range(4)]
+        assert whole.removesuffix("".join(pieces)) in [*finished, before.rstrip(REPLACEMENT)]
     if REPLACEMENT not in whole:
         assert not any(REPLACEMENT in piece for piece in pieces)
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "unigram", "word_piece"])
 @pytest.mark.parametrize("skip", [True, False])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_ids_come_out_as_from_decoding_at_once(
     tokenizer_of: Get, kind: str, skip: bool, data: st.DataObject
@@ -53,7 +54,7 @@ def test_any_ids_come_out_as_from_decoding_at_once(
     assert "".join(stream(tokenizer, [], ids, skip)) == tokenizer.decode(ids, skip_special_tokens=skip)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(raw=st.lists(st.integers(0, 255), max_size=60))
 def test_random_bytes_are_held_back_no_longer_than_a_character(tokenizer_of: Get, raw: list[int]) -> None:
     tokenizer = tokenizer_of("byte_level")
@@ -82,7 +83,7 @@ def _byte_to_character() -> dict[int, str]:
 BYTE_TO_CHARACTER = _byte_to_character()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_byte_fallback_with_invalid_runs_gives_each_character_once(tokenizer_of: Get, data: st.DataObject) -> None:
     """A run with one bad byte decodes to U+FFFD as a whole; what came out before stays, and no text is lost after."""

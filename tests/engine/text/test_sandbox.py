@@ -110,6 +110,8 @@ ENDLESS = [
     "{% set s = 'x' * 10**6 %}{{ ([s] * 10**5) | join }}",
     "{% set s = 'x' * 10**6 %}{{ [1] * 10**5 | join(s) }}",
     "{% set s = 'x' * 10**6 %}{{ '%s' % ([s] * 10**5) }}",
+    "{% set s = 'x' * 10**6 %}{{ '%s' % ([s] * 10**5,) }}",
+    "{% set s = 'x' * 10**6 %}{{ '%s' | format([s] * 10**5) }}",
     "{% set s = 'x' * 10**6 %}{{ '{0}'.format([s] * 10**5) }}",
     "{% set s = 'x' * 10**6 %}{{ ('{0}' * 10**5).format(s) }}",
     "{% set s = 'x' * 10**6 %}{{ ('%(a)s' * 10**5) % {'a': s} }}",
@@ -124,13 +126,14 @@ ENDLESS = [
 
 @pytest.mark.parametrize("source", ENDLESS)
 def test_work_and_size_are_bounded(source: str) -> None:
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(InvalidRequestError) as caught:
         ChatTemplate(source).render(CHAT)
+    assert "memory" not in str(caught.value)  # stopped before, not by, its allocation
 
 
 def test_a_budget_is_for_one_rendering() -> None:
     template = ChatTemplate("{% for i in range(90000) %}{{ i }}{% endfor %}")
-    for _ in range(12):
+    for _ in range(5):
         assert template.render(CHAT).endswith("89999")
 
 
