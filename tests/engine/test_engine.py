@@ -74,7 +74,9 @@ def test_stream_chat_and_context_manager(tiny: Path) -> None:
     with LeptonEngine(tiny, kv_cache_memory=1 << 20, num_threads=1) as engine:
         whole = engine.generate("ab", GREEDY)[0].outputs[0]
         seen = list(engine.stream("ab", GREEDY))
-        assert [len(output.outputs[0].token_ids) for output in seen] == list(range(1, 13))
+        counts = [len(output.outputs[0].token_ids) for output in seen]
+        assert counts == sorted(set(counts))  # Tokens that came meanwhile are told together.
+        assert counts[-1] == 12
         assert seen[-1].outputs[0].text == whole.text
         first = next(iter(engine.stream("ab", GREEDY)))
         assert not first.finished
