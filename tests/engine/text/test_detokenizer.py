@@ -23,7 +23,7 @@ def stream(tokenizer: Tokenizer, prompt: list[int], output: list[int], skip: boo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(text=texts, data=st.data())
 def test_text_comes_out_as_from_decoding_at_once(tokenizer_of: Get, kind: str, text: str, data: st.DataObject) -> None:
     tokenizer = tokenizer_of(kind)
@@ -44,7 +44,7 @@ def test_text_comes_out_as_from_decoding_at_once(tokenizer_of: Get, kind: str, t
 
 @pytest.mark.parametrize("kind", ["byte_level", "unigram", "word_piece"])
 @pytest.mark.parametrize("skip", [True, False])
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_ids_come_out_as_from_decoding_at_once(
     tokenizer_of: Get, kind: str, skip: bool, data: st.DataObject
@@ -54,7 +54,7 @@ def test_any_ids_come_out_as_from_decoding_at_once(
     assert "".join(stream(tokenizer, [], ids, skip)) == tokenizer.decode(ids, skip_special_tokens=skip)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(raw=st.lists(st.integers(0, 255), max_size=60))
 def test_random_bytes_are_held_back_no_longer_than_a_character(tokenizer_of: Get, raw: list[int]) -> None:
     tokenizer = tokenizer_of("byte_level")
@@ -83,7 +83,7 @@ def _byte_to_character() -> dict[int, str]:
 BYTE_TO_CHARACTER = _byte_to_character()
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_byte_fallback_with_invalid_runs_gives_each_character_once(tokenizer_of: Get, data: st.DataObject) -> None:
     """A run with one bad byte decodes to U+FFFD as a whole; what came out before stays, and no text is lost after."""

@@ -132,9 +132,9 @@ def test_work_and_size_are_bounded(source: str) -> None:
 
 
 def test_a_budget_is_for_one_rendering() -> None:
-    template = ChatTemplate("{% for i in range(90000) %}{{ i }}{% endfor %}")
-    for _ in range(5):
-        assert template.render(CHAT).endswith("89999")
+    template = ChatTemplate("{% for i in range(75000) %}{{ i }}{% endfor %}")
+    for _ in range(3):
+        assert template.render(CHAT).endswith("74999")
 
 
 def test_long_conversations_fit_the_budget() -> None:

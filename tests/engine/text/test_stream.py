@@ -48,7 +48,7 @@ stop_lists = st.lists(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=125, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_agrees_with_trying_every_position(tokenizer_of: Get, kind: str, data: st.DataObject) -> None:
     tokenizer = tokenizer_of(kind)
@@ -85,7 +85,7 @@ def test_agrees_with_trying_every_position(tokenizer_of: Get, kind: str, data: s
     assert stream.push([5]).token_count == (0 if stop is not None else 1)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(stops=stop_lists, text=st.text("ab今天 👩", max_size=40))
 def test_matcher_knows_longest_match_and_what_to_hold(stops: tuple[str, ...], text: str) -> None:
     matcher = StopMatcher(stops)
