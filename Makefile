@@ -7,6 +7,8 @@ DISTRIBUTIONS := protos engine service operator
 INPUTS := pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml) \
 	engine/CMakeLists.txt $(shell find engine/lepton_engine/kernels/cpu/src -type f)
 PYTEST_ARGS ?=
+# As lepton_engine sets it, for whatever loads torch first: idle threads soon sleep.
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: help setup demo test lint bench constraints
 help:  ## this list

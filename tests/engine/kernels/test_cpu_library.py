@@ -84,3 +84,15 @@ def test_the_package_builds_without_a_compiler(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".cpp", ".h"))]
     shipped = {p.relative_to(tmp_path / "engine").as_posix() for p in (tmp_path / "engine").rglob("*.py")}
     assert shipped <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("first", "environment", "expected"),
+    [("", {}, "10000"), ("import torch; ", {}, "None"), ("", {"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_idle_threads_soon_sleep(first: str, environment: dict[str, str], expected: str) -> None:
+    code = f"{first}import lepton_engine, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == expected
