@@ -22,7 +22,6 @@ from lepton_engine.runtime.uniform import sequence_seed, uniform
 __all__ = ["GREEDY_BELOW", "HostSamples", "SampleRow", "SampledTokens", "Sampler", "sequence_seed"]
 
 GREEDY_BELOW = 1e-5  # A temperature below this takes the most likely token, as 0 does.
-_HISTOGRAM_WIDTH = 10_000  # buckets that truncation works with, at most, unless there is NaN
 _CHUNK_BYTES = 2 << 20  # On a CPU, logits are worked on in chunks of rows that stay in its caches.
 
 
@@ -37,7 +36,7 @@ class Sampler:
         self._vocab_size = vocab_size
         self._device = device
         self._penalties = Penalties(max_num_seqs)
-        self._chunk = max(1, _CHUNK_BYTES // (4 * max(vocab_size, _HISTOGRAM_WIDTH)))
+        self._chunk = max(1, _CHUNK_BYTES // (4 * vocab_size))
         self._unit = 2.0 ** min(40, 53 - vocab_size.bit_length())
 
     def sample(self, logits: torch.Tensor, rows: Sequence[SampleRow]) -> SampledTokens:
