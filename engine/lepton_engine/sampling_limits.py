@@ -5,7 +5,9 @@ from collections.abc import Collection, Iterable
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_params import SamplingParams
 
-NEVER = -100.0  # vLLM's and OpenAI's users ban a token with the lowest bias.
+# The lowest bias is added like any other and so forbids nothing by itself, but who uses it means to ban the token, as
+# vLLM's and OpenAI's users do: allowing nothing else is a contradiction.
+NEVER = -100.0
 
 
 def validate_params(
@@ -55,6 +57,11 @@ def _check_allowed(params: SamplingParams, stop_token_ids: Collection[int], bad_
     banned = {token for token, bias in (params.logit_bias or {}).items() if bias <= NEVER}
     if allowed <= banned:
         raise _invalid("allowed_token_ids", f"holds only tokens that logit_bias bans with {NEVER:g}")
+    if params.min_tokens and allowed <= banned | set(stop_token_ids):
+        raise _invalid(
+            "allowed_token_ids",
+            f"holds only tokens that logit_bias bans with {NEVER:g}, and stop tokens before min_tokens are generated",
+        )
 
 
 def _invalid(name: str, reason: str) -> InvalidRequestError:

@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from lepton_engine import LeptonEngine
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import SamplingParams
@@ -60,3 +62,51 @@ def test_tokens_that_are_bad_words_are_never_sampled() -> None:
         validate_params(params, 100, bad_tokens=[2, 3])
     with pytest.raises(InvalidRequestError, match="only stop tokens"):
         validate_params(params, 100, stop_token_ids=[3], bad_tokens=[2])
+
+
+def test_tokens_banned_in_different_ways_add_up() -> None:
+    params = SamplingParams(allowed_token_ids=[2, 3, 4], logit_bias={2: -100.0}, min_tokens=1)
+    validate_params(params, 100, stop_token_ids=[3])
+    with pytest.raises(InvalidRequestError, match="logit_bias bans with -100, and stop tokens"):
+        validate_params(params, 100, stop_token_ids=[3, 4])
+    with pytest.raises(InvalidRequestError, match="logit_bias bans with -100, and stop tokens"):
+        validate_params(params, 100, stop_token_ids=[3], bad_tokens=[4])
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "reason"),
+    [
+        ("stop", {"stop": ["x"] * 65}, "has 65 entries, at most 64"),
+        ("stop_token_ids", {"stop_token_ids": list(range(257))}, "has 257 entries, at most 256"),
+        ("min_tokens", {"min_tokens": 3, "max_tokens": 2}, "3 exceeds max_tokens, which is 2"),
+        ("n", {"n": 65}, "65 is out of range, allowed is 1 to 64"),
+        ("allowed_token_ids", {"allowed_token_ids": []}, "is empty"),
+        ("logit_bias", {"logit_bias": {0: -100.5}}, "allowed is -100 to 100"),
+    ],
+)
+def test_contradictions_are_refused_whatever_the_model(field: str, values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRequestError, match=reason) as caught:
+        SamplingParams(**values)
+    assert caught.value.field == f"sampling_params.{field}"
+
+
+def test_the_front_door_counts_the_models_end_of_sequence(engine_over: Callable[..., LeptonEngine]) -> None:
+    """256 ends a sequence of the tiny model, so min_tokens forbids it unless it is ignored."""
+    engine = engine_over()
+    with pytest.raises(InvalidRequestError, match="only stop tokens"):
+        engine.generate([[1]], SamplingParams(allowed_token_ids=[256], min_tokens=1))
+    ignoring = SamplingParams(allowed_token_ids=[256], min_tokens=1, max_tokens=2, ignore_eos=True)
+    assert engine.generate([[1]], ignoring)[0].outputs[0].token_ids == [256, 256]
+    token = engine.tokenize("a")
+    with pytest.raises(InvalidRequestError, match="bad_words bans"):
+        engine.generate([[1]], SamplingParams(allowed_token_ids=token, bad_words=["a"]))
+
+
+def test_a_bias_of_minus_100_forbids_nothing_by_itself(engine_over: Callable[..., LeptonEngine]) -> None:
+    """It is added like any other, so where every token has it the order is as before."""
+    engine = engine_over()
+    greedy = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    biased = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logit_bias=dict.fromkeys(range(257), -100.0))
+    assert engine.generate([[1]], biased)[0].outputs[0].token_ids == (
+        engine.generate([[1]], greedy)[0].outputs[0].token_ids
+    )
