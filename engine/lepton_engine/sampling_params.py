@@ -42,7 +42,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         seed: 0 to 2**63 - 1; None draws one, which the output reports.
         presence_penalty, frequency_penalty: in [-2, 2], over the generated tokens.
         repetition_penalty: > 0, over prompt and generated tokens (CTRL, arXiv:1909.05858).
-        logit_bias: token id -> added to its logit, in [-100, 100].
+        logit_bias: token id -> added to its logit, in [-100, 100]; -100 makes a token all but impossible, it forbids
+            nothing (allowed_token_ids and bad_words do).
         allowed_token_ids: the only tokens that may be sampled; None allows all.
         bad_words: texts of up to 1024 characters that are never completed.
         stop: texts of up to 1024 characters that end the output. stop_token_ids: tokens that do.
