@@ -24,7 +24,7 @@ class RequestAssembler:
 
     Args:
         tokenizer: None when no text is wanted and there is none.
-        eos_token_ids: stop tokens that are not told as the stop reason.
+        eos_token_ids: stop tokens that are not told as the stop reason, unless params.ignore_eos.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RequestAssembler:
     ) -> None:
         self._output = output
         self._params = params
-        self._eos = frozenset(eos_token_ids)
+        self._eos = frozenset() if params.ignore_eos else frozenset(eos_token_ids)
         self._choices = []
         for index in range(params.n):
             stream = TextStream(tokenizer, params, output.prompt_token_ids) if tokenizer is not None else None
