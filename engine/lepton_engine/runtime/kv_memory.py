@@ -14,6 +14,8 @@ from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
 CPU_FRACTION = 0.7
 CUDA_FRACTION = 0.9
 ALIGNMENT = 64
+CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def allocate_kv_cache(
@@ -52,28 +54,39 @@ def memory_left(device: torch.device, activations: int) -> int:
     return int((available_memory() - activations) * CPU_FRACTION)
 
 
-def available_memory() -> int:
-    """Bytes that this process could still allocate: of the machine, and of its cgroup (v1 or v2)."""
-    free = _meminfo("MemAvailable")
+def available_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
+    """Bytes that this process could still allocate: of the machine, and of its cgroup (v1 or v2).
+
+    Args:
+        cgroup: where the process sees its cgroup. meminfo: the kernel's account of the machine.
+    """
+    free = _meminfo("MemAvailable", meminfo)
     for limit, usage, stat in (
         ("memory.max", "memory.current", "memory.stat"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
-        root = Path("/sys/fs/cgroup")
         try:
-            bound = int((root / limit).read_text())
-            used = int((root / usage).read_text())
-            inactive = dict(line.split() for line in (root / stat).read_text().splitlines())
+            bound = int((cgroup / limit).read_text())
+            used = int((cgroup / usage).read_text())
         except (OSError, ValueError):
             continue  # No such cgroup, or "max": no bound.
-        cache = int(inactive.get("inactive_file", inactive.get("total_inactive_file", "0")))
-        free = min(free, bound - used + cache)
+        free = min(free, bound - used + _page_cache(cgroup / stat))
     return max(0, free)
 
 
-def _meminfo(name: str) -> int:
+def _page_cache(stat: Path) -> int:
+    """Bytes of a cgroup's usage that the kernel takes back when memory runs short; 0 where it does not say."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        figures = dict(line.split() for line in stat.read_text().splitlines())
+        # Version 1 counts the groups below apart, under "total_"; version 2 includes them.
+        return int(figures.get("total_inactive_file", figures.get("inactive_file", "0")))
+    except (OSError, ValueError):
+        return 0
+
+
+def _meminfo(name: str, meminfo: Path) -> int:
+    try:
+        for line in meminfo.read_text().splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     except OSError:

@@ -6,6 +6,7 @@ import torch
 
 from lepton_engine.core.events import TokenLogprobs
 from lepton_engine.core.plan import ScheduledSequence
+from lepton_engine.runtime.selection import top_values
 
 CHUNK_BYTES = 32 << 20
 
@@ -39,8 +40,6 @@ def score_prompt(
         scores = torch.log_softmax(logits(hidden[start : start + len(chunk)]), dim=-1)
         chosen = scores.gather(1, chunk[:, None])
         ranks = (scores > chosen).sum(dim=-1) + 1
-        best = scores.topk(top, dim=-1)
-        entries.extend(
-            map(TokenLogprobs, chosen[:, 0].tolist(), ranks.tolist(), best.indices.tolist(), best.values.tolist())
-        )
+        values, indices = top_values(scores, top)
+        entries.extend(map(TokenLogprobs, chosen[:, 0].tolist(), ranks.tolist(), indices.tolist(), values.tolist()))
     return first, entries
