@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from lepton_engine.runtime.masks import forbidden_tokens
 from lepton_engine.runtime.sampler import SampledTokens, Sampler, SampleRow
 from lepton_engine.sampling_params import SamplingParams
 
@@ -44,22 +43,26 @@ class Sampling:
     def draws(self, logits: torch.Tensor, count: int, **case: Any) -> NDArray[np.int64]:
         """The tokens at the first `count` positions of one sequence, from the same logits [V]."""
         rows = [self.row(position=position, **case) for position in range(count)]
-        sampled = self.sample(logits.expand(count, -1).contiguous(), rows)
+        sampled = self.sample(logits.repeat(count, 1), rows)
         assert not sampled.invalid.any()
         return sampled.token_ids.numpy()
 
     @staticmethod
     def probabilities(logits: NDArray[Any], row: SampleRow) -> NDArray[np.float64]:
-        """Exact probabilities of each token, in the order of steps that SamplingParams documents."""
+        """Exact probabilities of each token, in the order of steps that SamplingParams documents; nothing of ours."""
         params = row.params
+        text = [*row.prompt_ids, *row.output_ids]
         scores = np.array(logits, dtype=np.float64)
         for token, bias in (params.logit_bias or {}).items():
             scores[token] += bias
-        forbidden = forbidden_tokens(row)
         for token in range(len(scores)):
-            if token in forbidden or (params.allowed_token_ids is not None and token not in params.allowed_token_ids):
+            ahead = [*text, token]
+            completes = any(ahead[-len(word) :] == list(word) for word in row.bad_word_ids)
+            too_early = token in row.stop_token_ids and row.position < params.min_tokens
+            disallowed = params.allowed_token_ids is not None and token not in params.allowed_token_ids
+            if completes or too_early or disallowed:
                 scores[token] = -np.inf
-            if token in row.prompt_ids or token in row.output_ids:
+            if token in text:
                 positive = scores[token] > 0
                 scores[token] *= 1 / params.repetition_penalty if positive else params.repetition_penalty
             count = list(row.output_ids).count(token)
