@@ -11,6 +11,7 @@ from torch.nn import functional
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import native
+from lepton_engine.kernels.quantized import QuantizedWeight
 
 _native = native()
 
@@ -76,3 +77,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     if _native is not None and _native.takes_linear(x, weight):
         return _native.linear(x, weight, bias)
     return functional.linear(x, weight, bias)
+
+
+def quantized_linear(x: torch.Tensor, weight: QuantizedWeight, bias: torch.Tensor | None) -> torch.Tensor:
+    """See `reference.quantized_linear`."""
+    return reference.quantized_linear(x, weight, bias)

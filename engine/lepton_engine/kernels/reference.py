@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
+from lepton_engine.kernels.quantized import QuantizedWeight
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -207,3 +208,45 @@ def _prefill(
         scale=scale,
     )
     return out.permute(2, 0, 1, 3).flatten(1, 2)
+
+
+def quantized_linear(x: torch.Tensor, weight: QuantizedWeight, bias: torch.Tensor | None) -> torch.Tensor:
+    """x [T, in] times a quantised weight [out, in] transposed, plus bias [out] -> [T, out] in x's dtype.
+
+    Without quantised activations: the weight in x's dtype, then a plain product. With them x is quantised per token
+    (symmetric, by its largest magnitude); int8 times int8 is summed exactly, and both scales are applied to the sum.
+    """
+    if weight.activations is None:
+        return functional.linear(x, weight.dequantize(x.dtype), bias)
+    quantized, scales = quantize_rows(x, weight.data.dtype)
+    if weight.scheme == "int8":
+        total = _int8_product(quantized, weight.data)
+    else:
+        total = functional.linear(quantized.float(), weight.data.float())
+    out = total * scales * weight.scales.t()
+    return (out if bias is None else out + bias.float()).to(x.dtype)
+
+
+def quantize_rows(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric quantisation over the last dimension, [..., D] -> values in int8 or float8_e4m3fn, scales [..., 1].
+
+    The largest magnitude of a row becomes 127 (int8) or 448 (float8_e4m3fn); rows of zeros take the scale 1. Scales are
+    float32; int8 rounds half to even.
+    """
+    wide = x.float()
+    largest = wide.abs().amax(-1, keepdim=True)
+    limit = 127.0 if dtype == torch.int8 else torch.finfo(dtype).max
+    scales = torch.where(largest > 0, largest / limit, 1.0)
+    scaled = wide / scales
+    if dtype == torch.int8:
+        scaled = scaled.round()
+    return scaled.clamp(-limit, limit).to(dtype), scales
+
+
+def _int8_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """int8 [T, in] times int8 [out, in] transposed -> float32 [T, out] of the exact integer sums."""
+    rows = x.shape[0]
+    if x.is_cuda and rows <= 16:
+        # torch._int_mm takes no fewer rows there.
+        x = functional.pad(x, (0, 0, 0, 32 - rows))
+    return torch._int_mm(x, weight.t())[:rows].float()
