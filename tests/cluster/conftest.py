@@ -1,0 +1,67 @@
+"""One control plane for all tests that need one, started by the first of them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import build
+from tests.cluster.api import Api
+from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
+from tests.cluster.kwok import add_node
+from tests.cluster.namespace import NamespaceError
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def unavailable(reason: str) -> None:
+    """Skip, or in CI fail: there a test that silently does not run is a hole."""
+    if IN_CI:
+        pytest.fail(f"CI=true allows no skipping: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def programs() -> dict[str, Path]:
+    """The control plane's programs: from $KUBEBUILDER_ASSETS where that is set, else built."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets:
+        found = {name: Path(assets) / name for name in (*SERVERS, *CONTROLLERS, "kubectl")}
+        found = {name: path for name, path in found.items() if path.exists()}
+        missing = [name for name in SERVERS if name not in found]
+        if missing:
+            unavailable(f"KUBEBUILDER_ASSETS={assets} has no {' and no '.join(missing)}")
+        return found
+    try:
+        return build.programs(*SERVERS, *CONTROLLERS, "kubectl")
+    except (build.BuildError, OSError) as error:
+        unavailable(f"no control plane can be built here: {error}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def control_plane(programs: dict[str, Path]) -> Iterator[ControlPlane]:
+    """etcd and an API server, with the controllers where their programs are; in its own network where that can be."""
+    try:
+        plane = ControlPlane(programs)
+    except NamespaceError:
+        plane = ControlPlane(programs, namespaced=False)
+    yield plane
+    plane.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: ControlPlane) -> ControlPlane:
+    """A whole cluster: controllers, scheduler, and two nodes of kwok with eight GPUs each."""
+    if not control_plane.controllers:
+        unavailable(f"KUBEBUILDER_ASSETS lacks some of {', '.join(CONTROLLERS)}")
+    for name in ("gpu-0", "gpu-1"):
+        add_node(control_plane.api, name)
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def api(control_plane: ControlPlane) -> Api:
+    """The cluster's administrator."""
+    return control_plane.api
