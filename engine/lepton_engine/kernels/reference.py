@@ -236,7 +236,8 @@ def quantize_rows(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, to
     wide = x.float()
     largest = wide.abs().amax(-1, keepdim=True)
     limit = 127.0 if dtype == torch.int8 else torch.finfo(dtype).max
-    scales = torch.where(largest > 0, largest / limit, 1.0)
+    # NaN stays NaN, so that a request whose values have left all bounds is found.
+    scales = torch.where(largest == 0, 1.0, largest / limit)
     scaled = wide / scales
     if dtype == torch.int8:
         scaled = scaled.round()

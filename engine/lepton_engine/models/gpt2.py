@@ -16,7 +16,7 @@ from lepton_engine.layers.batch import BatchContext
 from lepton_engine.layers.linear import Linear, Parallel, WeightSlot
 from lepton_engine.layers.norm import LayerNorm
 from lepton_engine.models.base import CausalLM
-from lepton_engine.models.fields import Fields
+from lepton_engine.weights.fields import Fields
 
 
 @dataclass(frozen=True)

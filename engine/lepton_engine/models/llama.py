@@ -4,8 +4,8 @@ from typing import Any
 
 from lepton_engine.models.base import CausalLM
 from lepton_engine.models.decoder import DecoderConfig, DecoderForCausalLM
-from lepton_engine.models.fields import Fields
 from lepton_engine.models.rope import parse_rope
+from lepton_engine.weights.fields import Fields
 
 
 def common_fields(fields: Fields, *, head_dim: int | None = None, norm_eps: float = 1e-6) -> dict[str, Any]:

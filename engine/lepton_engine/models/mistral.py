@@ -3,8 +3,8 @@
 from lepton_engine.errors import UnsupportedModelError
 from lepton_engine.models.base import CausalLM
 from lepton_engine.models.decoder import DecoderConfig, DecoderForCausalLM
-from lepton_engine.models.fields import Fields
 from lepton_engine.models.llama import common_fields
+from lepton_engine.weights.fields import Fields
 
 
 def build(fields: Fields) -> CausalLM:

@@ -6,7 +6,7 @@ from typing import Any
 from lepton_engine.errors import ModelLoadError, UnsupportedModelError
 from lepton_engine.models import gpt2, llama, mistral, qwen2, qwen3
 from lepton_engine.models.base import CausalLM
-from lepton_engine.models.fields import Fields
+from lepton_engine.weights.fields import Fields
 
 FAMILIES: dict[str, tuple[str, Callable[[Fields], CausalLM]]] = {
     "llama": ("LlamaForCausalLM", llama.build),

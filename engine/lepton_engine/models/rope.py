@@ -5,7 +5,7 @@ from typing import Any
 
 from lepton_engine.errors import UnsupportedModelError
 from lepton_engine.layers.rotary import RopeConfig, RopeKind
-from lepton_engine.models.fields import Fields
+from lepton_engine.weights.fields import Fields
 
 
 def parse_rope(fields: Fields, *, head_dim: int, max_position: int, default_theta: float = 10000.0) -> RopeConfig:

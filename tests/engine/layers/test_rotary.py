@@ -9,8 +9,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from lepton_engine.errors import ModelLoadError, UnsupportedModelError
 from lepton_engine.layers.rotary import Rotary, inverse_frequencies
-from lepton_engine.models.fields import Fields
 from lepton_engine.models.rope import parse_rope
+from lepton_engine.weights.fields import Fields
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512}
 MSCALE = {"mscale": 0.707, "mscale_all_dim": 1.0}
