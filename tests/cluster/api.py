@@ -156,7 +156,9 @@ class Api:
                 return None
             raise
 
-    def list(self, kind: str, namespace: str | None = "default", labels: str = "", fields: str = "") -> Sequence[Object]:
+    def list(
+        self, kind: str, namespace: str | None = "default", labels: str = "", fields: str = ""
+    ) -> Sequence[Object]:
         """All objects of a kind, in one namespace or (None) in all. Raises: ApiError."""
         query = {"labelSelector": labels, "fieldSelector": fields}
         answer = self.call("GET", self.path(kind, namespace), query={k: v for k, v in query.items() if v})
@@ -175,9 +177,7 @@ class Api:
         path = self.path(body["kind"], namespace, body["metadata"]["name"])
         return self.call("PATCH", path, _complete(body), query, "application/apply-patch+yaml")
 
-    def patch(
-        self, kind: str, name: str, body: Body, namespace: str = "default", subresource: str = ""
-    ) -> Object:
+    def patch(self, kind: str, name: str, body: Body, namespace: str = "default", subresource: str = "") -> Object:
         """A merge patch (an object) or a JSON patch (a list). Raises: ApiError."""
         form = "application/json-patch+json" if isinstance(body, list) else "application/merge-patch+json"
         return self.call("PATCH", self.path(kind, namespace, name, subresource), body, self._query(), form)

@@ -160,7 +160,9 @@ def _go() -> Go:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise BuildError(f"no Go >= {'.'.join(map(str, GO_AT_LEAST))} here, nor its wheel:\n{done.stderr[-1000:]}")
+                raise BuildError(
+                    f"no Go >= {'.'.join(map(str, GO_AT_LEAST))} here, nor its wheel:\n{done.stderr[-1000:]}"
+                )
             (temporary / "wheel").rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.api import Access, Api, ApiError, Object, eventually
+from tests.cluster.api import Access, Api, Object, eventually
 from tests.cluster.audit import Audit
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.janitor import Janitor
@@ -94,11 +93,8 @@ class ControlPlane:
             self._launch("kube-controller-manager", self._controller_manager_flags())
             self._launch("kube-scheduler", self._scheduler_flags())
             self._launch("kwok", self._kwok_flags())
-        for namespace in ("default",):
-            eventually(lambda: self._has_default_account(namespace), f"ServiceAccount default in {namespace}", every=0.05)
-
-    def _has_default_account(self, namespace: str) -> bool:
-        return not self.controllers or self.api.find("ServiceAccount", "default", namespace) is not None
+            account = "the ServiceAccount that pods need"
+            eventually(lambda: self.api.find("ServiceAccount", "default"), account, every=0.05)
 
     def wait_ready(self, seconds: float = 60) -> None:
         """Wait until the API server answers. Raises: StartError, when it or etcd has ended or time is up."""

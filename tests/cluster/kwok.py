@@ -55,8 +55,8 @@ _NODE_STATUS = """
 {{ $now := Now }}
 conditions:
 {{ range NodeConditions }}
-- {type: {{ .type | Quote }}, status: {{ .status | Quote }}, reason: {{ .reason | Quote }}, message: {{ .message | Quote }},
-   lastHeartbeatTime: {{ $now | Quote }}, lastTransitionTime: {{ $now | Quote }}}
+- {type: {{ .type | Quote }}, status: {{ .status | Quote }}, reason: {{ .reason | Quote }},
+   message: {{ .message | Quote }}, lastHeartbeatTime: {{ $now | Quote }}, lastTransitionTime: {{ $now | Quote }}}
 {{ end }}
 addresses:
 - {type: InternalIP, address: {{ NodeIP | Quote }}}
@@ -141,7 +141,9 @@ STAGES: list[Object] = [
         [*_NEW, _is(_FATE, "image-pull")],
         {
             "statusTemplate": _pod_status(
-                "Pending", "False", '{waiting: {reason: ImagePullBackOff, message: "Back-off pulling image: not found"}}'
+                "Pending",
+                "False",
+                '{waiting: {reason: ImagePullBackOff, message: "Back-off pulling image"}}',
             )
         },
     ),

@@ -1,8 +1,8 @@
-"""A network namespace for a cluster: pods get addresses that real sockets answer, and the machine's network sees none of it.
+"""A network namespace for a cluster: real sockets answer at pods' addresses, and the machine's network sees none of it.
 
-A keeper process holds the namespace. Programs enter it by `nsenter`; the test process stays outside and gets connections
-to the inside as open sockets, which the keeper makes and passes over a Unix socket. Root needs nothing else; other users
-need unprivileged user namespaces.
+A keeper process holds the namespace. Programs enter it by `nsenter`; the test process stays outside and gets
+connections to the inside as open sockets, which the keeper makes and passes over a Unix socket. Root needs nothing
+else; other users need unprivileged user namespaces.
 """
 
 import array

@@ -38,9 +38,8 @@ NAMESPACE = "lepton-system"
 
 def crd() -> Object:
     """The CustomResourceDefinition, as the command prints it."""
-    done = subprocess.run([LEPTON, "operator", "crd"], capture_output=True, text=True, check=True)
-    found: Object = yaml.safe_load(done.stdout)
-    return found
+    from lepton_operator.crd import crd as made
+    return made()
 
 
 def install(api: Api) -> None:

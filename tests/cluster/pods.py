@@ -1,8 +1,8 @@
 """StatsService for the pods that kwok plays: real sockets on the pods' own addresses.
 
 Run as a program inside the cluster's network namespace, it reads one JSON object a line from its standard input:
-address -> figures, and serves them on the control port of each. `answer` says how a pod behaves: "figures", "late" (after
-`delay` seconds), "never", "garbage" (bytes that are no message), "error", "closed" (no socket at all).
+address -> figures, and serves them on the control port of each. `answer` says how a pod behaves: "figures", "late"
+(after `delay` seconds), "never", "garbage" (bytes that are no message), "error", "closed" (no socket at all).
 """
 
 import asyncio
@@ -77,11 +77,11 @@ class Servicer(services.StatsServiceServicer):
         self.figures = figures
         self.start = time.time()
 
-    async def GetStats(self, request: messages.GetStatsRequest, context: Any) -> messages.GetStatsResponse:  # noqa: N802
+    async def GetStats(self, request: messages.GetStatsRequest, context: Any) -> messages.GetStatsResponse:
         await self._behave(context)
         return messages.GetStatsResponse(stats=self._stats())
 
-    async def WatchStats(self, request: messages.WatchStatsRequest, context: Any) -> Any:  # noqa: N802
+    async def WatchStats(self, request: messages.WatchStatsRequest, context: Any) -> Any:
         while True:
             await self._behave(context)
             yield messages.WatchStatsResponse(stats=self._stats())

@@ -1,4 +1,4 @@
-"""A way between an operator and the API server that a test can cut: bytes stop, connections stay open, as in a partition.
+"""A way between an operator and the API server that a test can cut, as a partition does: connections stay open.
 
 Run as a program it listens on the first port and forwards to the second, and reads `cut` or `mend` from its standard
 input. After `mend` the bytes that waited go on.

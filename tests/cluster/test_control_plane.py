@@ -91,7 +91,7 @@ def test_everything_ends_with_a_killed_run(programs: dict[str, Path], tmp_path: 
     script = f"""
 from pathlib import Path
 from tests.cluster.control_plane import ControlPlane
-plane = ControlPlane({{name: Path(path) for name, path in {({k: str(v) for k, v in programs.items()})!r}.items()
+plane = ControlPlane({{name: Path(path) for name, path in { ({k: str(v) for k, v in programs.items()})!r}.items()
                       if name in ("etcd", "kube-apiserver")}}, namespaced=False)
 print(plane.folder, *(p.process.pid for p in plane.programs.values()), flush=True)
 input()
