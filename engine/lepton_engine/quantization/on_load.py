@@ -27,6 +27,10 @@ class QuantizeOnLoad:
         """See `WeightReader.reads`: all linear layers, the output layer where the scheme says so."""
         return self.scheme.head if module == HEAD else True
 
+    def ignores(self, name: str) -> bool:
+        """See `WeightReader.ignores`: nothing."""
+        return False
+
     def read(self, module: StoredModule) -> QuantizedWeight:
         """See `WeightReader.read`."""
         shape = (module.out_features, module.in_features)

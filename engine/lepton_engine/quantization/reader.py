@@ -14,6 +14,9 @@ class WeightReader(Protocol):
     def reads(self, module: str) -> bool:
         """Whether the module of that name has a quantised weight; the plain ones are read as usual."""
 
+    def ignores(self, name: str) -> bool:
+        """Whether a stored tensor that belongs to no layer has no meaning here."""
+
     def read(self, module: StoredModule) -> QuantizedWeight | torch.Tensor:
         """The module's weight; a plain one [out, in] where it is stored in a form that no kernel takes.
 

@@ -51,8 +51,10 @@ def parse_scheme(text: str, field: str = "quantization") -> Scheme:
     Raises:
         InvalidRequestError: it is none; the message has the field's name and what is allowed.
     """
+    if not isinstance(text, str):
+        raise InvalidRequestError(field, f"{text!r} is not the name of a scheme: {NAMES}")
     base, plus, rest = text.strip().lower().partition("+")
-    if (plus and rest != "head") or not isinstance(text, str):
+    if plus and rest != "head":
         raise InvalidRequestError(field, f"{text!r} is not known; behind + only 'head' is allowed")
     head = bool(plus)
     if base in ("int8", "fp8"):

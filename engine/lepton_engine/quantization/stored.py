@@ -16,14 +16,16 @@ class StoredModule:
     Attributes:
         origin: of the checkpoint, for messages. name: the module's, as the checkpoint writes it.
         out_features, in_features: what config.json makes of it.
-        transposed: whether the plain weight is stored as [in, out].
-        names: of all tensors that are there. fetch: one of them by name, which counts it as used.
+        has_bias: whether the layer has one. transposed: whether the plain weight is stored as [in, out].
+        names: of all tensors that are there. fetch: one of them by name, which counts it as used
+            and may be done again.
     """
 
     origin: str
     name: str
     out_features: int
     in_features: int
+    has_bias: bool
     transposed: bool
     names: Collection[str]
     fetch: Callable[[str], torch.Tensor]
@@ -31,6 +33,10 @@ class StoredModule:
     def has(self, suffix: str) -> bool:
         """Whether the tensor is there."""
         return f"{self.name}.{suffix}" in self.names
+
+    def shape_of(self, suffix: str) -> tuple[int, ...]:
+        """Of a tensor; empty where it is not there."""
+        return tuple(self.fetch(f"{self.name}.{suffix}").shape) if self.has(suffix) else ()
 
     def skip(self, suffix: str) -> None:
         """Count a tensor as used that says nothing that is needed, where it is there."""
