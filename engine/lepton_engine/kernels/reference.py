@@ -8,7 +8,11 @@ import torch
 from torch.nn import functional
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.quantized import QuantizedWeight
+
+_Cache = tuple[torch.Tensor, torch.Tensor | None]
+"""Keys or values [num_blocks, Hk, block_size, D] and, where they are quantised, their scales."""
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -58,7 +62,12 @@ def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def store_kv(
-    k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slot_mapping: torch.Tensor
+    k: torch.Tensor,
+    v: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    scales: KVScales | None = None,
 ) -> None:
     """Writes keys and values into their cache slots.
 
@@ -66,12 +75,19 @@ def store_kv(
         k, v: [T, Hk, D], possibly strided views.
         k_cache, v_cache: [num_blocks, Hk, block_size, D], written in place.
         slot_mapping: int64 [T], block * block_size + offset.
+        scales: of quantised caches (int8 or float8_e4m3fn), written too, by the largest magnitude of a token's head.
     """
     block_size = k_cache.shape[2]
     block = torch.div(slot_mapping, block_size, rounding_mode="floor")
     offset = slot_mapping - block * block_size
-    k_cache[block, :, offset] = k.to(k_cache.dtype)
-    v_cache[block, :, offset] = v.to(v_cache.dtype)
+    if scales is None:
+        k_cache[block, :, offset] = k.to(k_cache.dtype)
+        v_cache[block, :, offset] = v.to(v_cache.dtype)
+        return
+    for x, cache, cache_scales in ((k, k_cache, scales.keys), (v, v_cache, scales.values)):
+        stored, factors = quantize_rows(x, cache.dtype)
+        cache.view(torch.uint8)[block, :, offset] = stored.view(torch.uint8)
+        cache_scales[block, :, offset] = factors.squeeze(-1)
 
 
 def paged_attention(
@@ -82,6 +98,7 @@ def paged_attention(
     group: KVGroupBatch,
     scale: float,
     window: int | None,
+    scales: KVScales | None = None,
 ) -> torch.Tensor:
     """Causal attention of a flat batch over its paged keys and values.
 
@@ -93,21 +110,24 @@ def paged_attention(
         batch, group: where each token stands and which blocks its sequence owns.
         scale: factor on the scores.
         window: tokens that a query sees at most, itself included; None for all before it.
+        scales: of quantised caches; keys and values are dequantised to q's dtype.
 
     Returns:
         [T, Hq, D], contiguous.
     """
+    keys: _Cache = (k_cache, None if scales is None else scales.keys)
+    values: _Cache = (v_cache, None if scales is None else scales.values)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lens = batch.query_lens
     decodes = [i for i, n in enumerate(lens) if n == 1]
     if len(decodes) == len(lens):
-        out.copy_(_decode(q, k_cache, v_cache, group.block_table, batch.seq_lens, batch.max_seq_len, scale, window))
+        out.copy_(_decode(q, keys, values, group.block_table, batch.seq_lens, batch.max_seq_len, scale, window))
         return out
     if decodes:
         seqs = torch.tensor(decodes, device=q.device)
         tokens = batch.query_start[seqs].long()
         table, seq_lens = group.block_table[seqs], batch.seq_lens[seqs]
-        out[tokens] = _decode(q[tokens], k_cache, v_cache, table, seq_lens, batch.max_seq_len, scale, window)
+        out[tokens] = _decode(q[tokens], keys, values, table, seq_lens, batch.max_seq_len, scale, window)
     # On CUDA the exact lengths would cost a synchronisation; the mask makes the batch's longest one as good.
     on_host = batch.seq_lens.device.type == "cpu"
     totals = batch.seq_lens.tolist() if on_host else [batch.max_seq_len] * len(lens)
@@ -117,7 +137,7 @@ def paged_attention(
             rows = slice(start, start + n)
             first = totals[i] - n if on_host else None
             out[rows] = _prefill(
-                q[rows], k_cache, v_cache, group.block_table[i], batch.positions[rows], totals[i], first, scale, window
+                q[rows], keys, values, group.block_table[i], batch.positions[rows], totals[i], first, scale, window
             )
         start += n
     return out
@@ -125,8 +145,8 @@ def paged_attention(
 
 def _decode(
     q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
+    k_cache: _Cache,
+    v_cache: _Cache,
     block_table: torch.Tensor,
     seq_lens: torch.Tensor,
     max_seq_len: int,
@@ -134,7 +154,7 @@ def _decode(
     window: int | None,
 ) -> torch.Tensor:
     """One query per sequence, q [B, Hq, D] -> [B, Hq, D]: all sequences padded to one length, one gather."""
-    num_kv_heads, block_size = k_cache.shape[1:3]
+    num_kv_heads, block_size = k_cache[0].shape[1:3]
     num_blocks = min(-(-max_seq_len // block_size), block_table.shape[1])
     seq_lens = seq_lens.long().unsqueeze(1)
     columns = torch.arange(num_blocks, device=q.device).unsqueeze(0)
@@ -155,9 +175,13 @@ def _decode(
     return functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale).reshape(q.shape)
 
 
-def _gather(cache: torch.Tensor, physical: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _gather(cache: _Cache, physical: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Blocks [B, N] of a cache side by side: [B, Hk, N * block_size, D]."""
-    return cache[physical].transpose(1, 2).flatten(2, 3).to(dtype)
+    stored, scales = cache
+    if scales is None:
+        return stored[physical].transpose(1, 2).flatten(2, 3).to(dtype)
+    blocks = stored.view(torch.uint8)[physical].view(stored.dtype).float() * scales[physical].unsqueeze(-1)
+    return blocks.to(dtype).transpose(1, 2).flatten(2, 3)
 
 
 def _clear_hidden(keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor) -> None:
@@ -172,8 +196,8 @@ def _clear_hidden(keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor) 
 
 def _prefill(
     q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
+    k_cache: _Cache,
+    v_cache: _Cache,
     blocks: torch.Tensor,
     positions: torch.Tensor,
     total: int,
@@ -182,7 +206,7 @@ def _prefill(
     window: int | None,
 ) -> torch.Tensor:
     """One sequence's chunk, q [n, Hq, D] -> [n, Hq, D]; `first` is its first position where the host knows it."""
-    num_kv_heads, block_size = k_cache.shape[1:3]
+    num_kv_heads, block_size = k_cache[0].shape[1:3]
     skip = 0
     if window is not None and first is not None:
         skip = max(0, first - window + 1) // block_size
