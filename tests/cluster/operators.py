@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
+from lepton_operator.crd import crd
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import ControlPlane
 
@@ -36,12 +35,6 @@ RULES: list[Object] = [
 NAMESPACE = "lepton-system"
 
 
-def crd() -> Object:
-    """The CustomResourceDefinition, as the command prints it."""
-    from lepton_operator.crd import crd as made
-    return made()
-
-
 def install(api: Api) -> None:
     """The CRD, the operator's namespace and its rights; again and again without harm."""
     body = crd()
@@ -50,7 +43,10 @@ def install(api: Api) -> None:
 
     def established() -> bool:
         found = api.get("CustomResourceDefinition", name)
-        return any(c["type"] == "Established" and c["status"] == "True" for c in found["status"].get("conditions", []))
+        return any(
+            c["type"] == "Established" and c["status"] == "True"
+            for c in found.get("status", {}).get("conditions") or []
+        )
 
     eventually(established, "the CRD is established", every=0.05)
     api.apply({"kind": "Namespace", "metadata": {"name": NAMESPACE}})

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from lepton_operator.crd import crd
 from tests.cluster.api import Api, ApiError, Object, eventually
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.operators import crd, install
+from tests.cluster.models import model
+from tests.cluster.operators import install
 
 NAME = "leptonmodels.lepton.dev"
 
@@ -27,12 +29,6 @@ def schema() -> Object:
     (version,) = crd()["spec"]["versions"]
     found: Object = version["schema"]["openAPIV3Schema"]
     return found
-
-
-def model(name: str = "m", **spec: Any) -> Object:
-    """A LeptonModel; what is given replaces what a least spec has."""
-    base: Object = {"model": {"source": {"embedded": {}}}}
-    return {"kind": "LeptonModel", "metadata": {"name": name}, "spec": {**base, **spec}}
 
 
 def source(**sources: Object) -> Object:
