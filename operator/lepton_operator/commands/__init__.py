@@ -1,0 +1,1 @@
+"""The operator's subcommands of `lepton`: imported when called."""

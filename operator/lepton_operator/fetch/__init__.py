@@ -1,0 +1,1 @@
+"""`lepton fetch`: weights from a source into a folder, resumable, checksummed, atomic."""
