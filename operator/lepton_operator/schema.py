@@ -88,8 +88,10 @@ def _object(kind: inspect.StructType, where: str) -> Schema:
             schema["default"] = msgspec.to_builtins(field.default)
         elif field.default_factory is not NODEFAULT:
             made = msgspec.to_builtins(field.default_factory())
-            if made or (isinstance(field.type, inspect.Metadata) and isinstance(field.type.type, inspect.StructType)):
-                schema["default"] = made
+            if made or (schema["type"] == "object" and "properties" in schema):
+                # Written out in full: the API server runs an object's rules on its default as it stands here.
+                inner = schema.get("properties", {}).items()
+                schema["default"] = {**{key: part["default"] for key, part in inner if "default" in part}, **made}
         properties[field.encode_name] = schema
     made_object: Schema = {"type": "object", "description": _first_paragraph(kind.cls), "properties": properties}
     if required:

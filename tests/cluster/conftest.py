@@ -1,6 +1,8 @@
 """One control plane for all tests that need one, started by the first of them."""
 
+import itertools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from tests.cluster.api import Api
 from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
 from tests.cluster.kwok import add_node
 from tests.cluster.namespace import NamespaceError
+from tests.cluster.operators import SHORT_LEASE, Operator, install
 
+NUMBERS = itertools.count()
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -65,3 +69,37 @@ def cluster(control_plane: ControlPlane) -> ControlPlane:
 def api(control_plane: ControlPlane) -> Api:
     """The cluster's administrator."""
     return control_plane.api
+
+
+@pytest.fixture(scope="session")
+def installed(api: Api) -> Api:
+    """An API server that knows LeptonModels and the operator's rights."""
+    install(api)
+    return api
+
+
+@pytest.fixture(scope="session")
+def running(cluster: ControlPlane, installed: Api) -> Iterator[Operator]:
+    """The operator that most tests share. Tests that need others stop it; `operator` starts it again."""
+    started = Operator(cluster, "shared")
+    yield started
+    if started.process.poll() is None:
+        assert started.stop() == 0, started.text()[-2000:]
+
+
+@pytest.fixture
+def operator(running: Operator) -> Operator:
+    """A running operator of the whole cluster."""
+    if running.process.poll() is not None:
+        running.restart(SHORT_LEASE)
+    return running
+
+
+@pytest.fixture
+def namespace(installed: Api, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own; its models are deleted in the end."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-") + f"-{next(NUMBERS)}"
+    installed.create({"kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    if (installed.find("Namespace", name) or {}).get("status", {}).get("phase") == "Active":
+        installed.delete_all("LeptonModel", name)

@@ -1,4 +1,4 @@
-"""The shipped operator, as processes of its own, with the rights of the chart and no more."""
+"""The shipped operator, as processes of its own, with the rights that `lepton operator rbac` prints and no more."""
 
 import os
 import signal
@@ -10,29 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from lepton_operator.crd import crd
-from tests.cluster.api import Api, Object, eventually
-from tests.cluster.control_plane import ControlPlane
+from lepton_operator.rbac import rules
+from tests.cluster.api import Api, eventually
+from tests.cluster.control_plane import ControlPlane, free_ports
 
 LEPTON = str(Path(sys.executable).parent / "lepton")
 GROUP = "lepton-operators"
-WRITE = ["create", "delete", "get", "list", "patch", "update", "watch"]
-RULES: list[Object] = [
-    {"apiGroups": ["lepton.dev"], "resources": ["leptonmodels"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["lepton.dev"], "resources": ["leptonmodels/status"], "verbs": ["get", "patch", "update"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": WRITE},
-    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch", "update"]},
-    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["services", "serviceaccounts", "persistentvolumeclaims"], "verbs": WRITE},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "delete"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": WRITE},
-    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": WRITE},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": WRITE},
-    {"apiGroups": ["monitoring.coreos.com"], "resources": ["podmonitors"], "verbs": WRITE},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "patch", "update"]},
-]
 NAMESPACE = "lepton-system"
+LEASE = "lepton-operator"
+# A successor of a killed operator waits for the Lease to run out: here not long.
+SHORT_LEASE = ("--lease-duration=3", "--renew-deadline=2", "--retry-period=0.5")
 
 
 def install(api: Api) -> None:
@@ -50,7 +37,7 @@ def install(api: Api) -> None:
 
     eventually(established, "the CRD is established", every=0.05)
     api.apply({"kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    api.apply({"kind": "ClusterRole", "metadata": {"name": "lepton-operator"}, "rules": RULES})
+    api.apply({"kind": "ClusterRole", "metadata": {"name": "lepton-operator"}, "rules": rules(namespaced=False)})
     api.apply(
         {
             "kind": "ClusterRoleBinding",
@@ -71,7 +58,7 @@ class Operator:
     """
 
     def __init__(
-        self, plane: ControlPlane, name: str = "a", args: Sequence[str] = (), server: str | None = None
+        self, plane: ControlPlane, name: str = "a", args: Sequence[str] = SHORT_LEASE, server: str | None = None
     ) -> None:
         self.plane = plane
         self.name = name
@@ -89,7 +76,9 @@ class Operator:
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         environment |= {"KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.user, "POD_NAMESPACE": NAMESPACE}
-        command = self.plane.command(LEPTON, "operator", *self.args)
+        (self.metrics_port,) = free_ports(1)
+        own = ("--metrics-host=127.0.0.1", f"--metrics-port={self.metrics_port}", f"--lease-name={LEASE}")
+        command = self.plane.command(LEPTON, "operator", *own, *self.args)
         with open(self.log, "ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True

@@ -19,12 +19,6 @@ NAME = "leptonmodels.lepton.dev"
 
 
 @pytest.fixture(scope="module")
-def installed(api: Api) -> Api:
-    install(api)
-    return api
-
-
-@pytest.fixture(scope="module")
 def schema() -> Object:
     (version,) = crd()["spec"]["versions"]
     found: Object = version["schema"]["openAPIV3Schema"]
