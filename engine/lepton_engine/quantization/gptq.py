@@ -2,8 +2,8 @@
 
 For each module: `qweight` int32 [in * bits / 32, out], `qzeros` int32 [groups, out * bits / 32], `scales` [groups, out]
 and `g_idx` int32 [in], the group of each input; value = (stored - zero point) * scale. Version 1 of the format stores
-zero points minus one, modulo the range, version 2 as they are. With act-order (`desc_act`) the inputs of a group are
-not neighbours.
+zero points minus one, subtracted from all of a word at once, version 2 as they are. With act-order (`desc_act`) the
+inputs of a group are not neighbours.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,6 +21,8 @@ from lepton_engine.quantization.stored import StoredModule
 from lepton_engine.weights.fields import Fields
 
 FORMATS = {"gptq": 1, "gptq_v2": 2}
+ONES = {4: 0x11111111, 8: 0x01010101}
+"""By bits: a word of ones."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ class GPTQReader:
             raise module.error(f"{module.name} is {rows} by {columns}, GPTQ packs both by {per_word}")
         values = unpack_words(module.take("qweight", (columns // per_word, rows), "int32"), self.bits, 0).t()
         scales = module.scales("scales", (columns // size, rows)).t()
-        zeros = unpack_words(module.take("qzeros", (columns // size, rows // per_word), "int32"), self.bits, 1).t()
+        packed = module.take("qzeros", (columns // size, rows // per_word), "int32")
         if self.version == 1:
-            zeros = (zeros + 1) & ((1 << self.bits) - 1)
+            packed = packed + ONES[self.bits]  # The whole word: a zero point of 0 has borrowed from its neighbour.
+        zeros = unpack_words(packed, self.bits, 1).t()
         groups = None
         if self.act_order or module.has("g_idx"):
             groups = module.take("g_idx", (columns,), "integer")
