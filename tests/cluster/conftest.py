@@ -10,20 +10,13 @@ import pytest
 
 from tests.cluster import build
 from tests.cluster.api import Api
+from tests.cluster.available import unavailable
 from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
 from tests.cluster.kwok import add_node
 from tests.cluster.namespace import NamespaceError
 from tests.cluster.operators import SHORT_LEASE, Operator, install
 
 NUMBERS = itertools.count()
-IN_CI = os.environ.get("CI") == "true"
-
-
-def unavailable(reason: str) -> None:
-    """Skip, or in CI fail: there a test that silently does not run is a hole."""
-    if IN_CI:
-        pytest.fail(f"CI=true allows no skipping: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
