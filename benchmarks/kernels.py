@@ -62,10 +62,10 @@ def seconds(calls: list[Call], rounds: int, burst: float) -> list[list[float]]:
 
 
 def linear(kernels: NativeKernels, rows: int, size: int, columns: int) -> Work:
-    """A product of few rows; the sets are shared, and each side goes through them on its own."""
+    """A product; ours with the weight in panels. Each side goes through the set of weights on its own."""
     x = torch.randn(rows, size).to(DTYPE)
     weights = [torch.randn(columns, size).to(DTYPE) for _ in range(max(1, WORKING_SET // (2 * size * columns)))]
-    own, other = itertools.cycle(weights), itertools.cycle(weights)
+    own, other = itertools.cycle([kernels.pack(weight) for weight in weights]), itertools.cycle(weights)
     few = rows <= 4
     return Work(
         f"linear {size}x{columns}, {rows} rows",
@@ -185,7 +185,7 @@ def works(kernels: NativeKernels, quick: bool) -> Iterator[Work]:
     """All of them; made one at a time, for their memory."""
     shapes = [(576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49152), (2048, 8192)]
     for size, columns in shapes[:1] if quick else shapes:
-        for rows in (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64):
+        for rows in (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64, 512, 2048):
             yield linear(kernels, rows, size, columns)
     small, large = (9, 3, 64), (32, 8, 64)
     for heads in (small,) if quick else (small, large):

@@ -173,15 +173,15 @@ def _describe(
     device: torch.device,
     seconds: float,
 ) -> ModelInfo:
-    weights = {parameter.data_ptr(): parameter for parameter in model.parameters()}.values()
+    num_parameters, weight_bytes = model.sizes()
     return ModelInfo(
         family=checkpoint.model_type,
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         max_model_len=layout.max_tokens,
         vocab_size=model.vocab_size,
-        num_parameters=sum(weight.numel() for weight in weights),
-        weight_bytes=sum(weight.nbytes for weight in weights),
+        num_parameters=num_parameters,
+        weight_bytes=weight_bytes,
         block_size=layout.block_size,
         num_kv_blocks=sum(count - 1 for count in layout.num_blocks),
         kv_cache_bytes=layout.total_bytes,

@@ -11,6 +11,7 @@ from torch.nn import functional
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import native
+from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.quantized import QuantizedWeight
 
 _native = native()
@@ -72,11 +73,36 @@ def paged_attention(
     return reference.paged_attention(q, k_cache, v_cache, batch, group, scale, window)
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out]."""
-    if _native is not None and _native.takes_linear(x, weight):
-        return _native.linear(x, weight, bias)
-    return functional.linear(x, weight, bias)
+def linear(
+    x: torch.Tensor, weight: torch.Tensor | PanelWeight, bias: torch.Tensor | None, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out].
+
+    dtype: of the result, that of x or float32.
+    """
+    if isinstance(weight, PanelWeight):
+        if _native is None or not _native.takes_linear(x, weight):
+            raise RuntimeError(f"no kernel takes rows of {x.dtype} and a weight of {weight.dtype} in panels")
+        return _native.linear(x, weight, bias, dtype)
+    product = functional.linear(x, weight, bias)
+    return product if dtype is None else product.to(dtype)
+
+
+def pack(weight: torch.Tensor, *, gated: bool = False) -> PanelWeight | None:
+    """A weight in the form that products read fastest on this machine; None if that is the one that it has.
+
+    gated: it is a gate above another weight, out / 2 rows each; the product is then silu(gate) * other.
+    """
+    return _native.pack(weight, gated=gated) if _native is not None and _native.worth_packing(weight) else None
+
+
+def embedding(ids: torch.Tensor, weight: torch.Tensor | PanelWeight) -> torch.Tensor:
+    """Rows of a weight [V, H] for int64 ids [T] -> [T, H]."""
+    if isinstance(weight, PanelWeight):
+        if _native is None:
+            raise RuntimeError("no kernel reads a weight in panels")
+        return _native.gather(weight, ids)
+    return functional.embedding(ids, weight)
 
 
 def quantized_linear(x: torch.Tensor, weight: QuantizedWeight, bias: torch.Tensor | None) -> torch.Tensor:

@@ -29,11 +29,16 @@ class PagedAttention(nn.Module):
         self._cache = cache
         self.group = group
 
-    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: BatchContext) -> torch.Tensor:
-        """q [T, Hq, D], k and v [T, Hk, D] -> [T, Hq * D]."""
+    @property
+    def cache(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values that it is bound to."""
         if self._cache is None:
             raise RuntimeError("the KV cache is not bound")
-        keys, values = self._cache
+        return self._cache
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: BatchContext) -> torch.Tensor:
+        """q [T, Hq, D], k and v [T, Hk, D] -> [T, Hq * D]."""
+        keys, values = self.cache
         group = batch.groups[self.group]
         dispatch.store_kv(k, v, keys, values, group.slot_mapping)
         out = dispatch.paged_attention(q, keys, values, batch, group, self.scale, self.spec.window)

@@ -9,6 +9,7 @@ from torch import nn
 
 from lepton_engine.distributed import SINGLE, Rank
 from lepton_engine.kernels import dispatch
+from lepton_engine.kernels.cpu.panels import PanelWeight
 
 
 class Parallel(Enum):
@@ -73,11 +74,14 @@ class Linear(nn.Module):
         column = rank if parallel is Parallel.COLUMN else SINGLE
         row = rank if parallel is Parallel.ROW else SINGLE
         self.parts = [column.share(part, "outputs") for part in parts]
-        self.weight = nn.Parameter(torch.empty(sum(self.parts), row.share(in_features, "inputs")), requires_grad=False)
+        weight = torch.empty(sum(self.parts), row.share(in_features, "inputs"))
+        self.weight: torch.Tensor | PanelWeight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(torch.empty(sum(self.parts)), requires_grad=False) if bias else None
 
     def slots(self, names: Sequence[str]) -> dict[str, WeightSlot]:
         """Slots of the parts' weights and biases, under the checkpoint's names of the modules."""
+        if isinstance(self.weight, PanelWeight):
+            raise RuntimeError("the weight is packed already")
         column = self.parallel is Parallel.COLUMN
         found = {}
         start = 0
@@ -91,6 +95,16 @@ class Linear(nn.Module):
             start += part
         return found
 
+    def pack(self, *, gated: bool = False) -> None:
+        """Bring the weight into the form that products are fastest with on this machine; it can't be filled again.
+
+        gated: see `dispatch.pack`; `self.weight.gated` tells whether it came to that.
+        """
+        packed = None if isinstance(self.weight, PanelWeight) else dispatch.pack(self.weight, gated=gated)
+        if packed is not None:
+            del self.weight
+            self.weight = packed
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[T, in] -> [T, out]."""
+        """[T, in] -> [T, out]; with a packed gate, its product."""
         return dispatch.linear(x, self.weight, self.bias)

@@ -4,9 +4,11 @@ import torch
 from torch import nn
 
 from lepton_engine.config import LayerKV
+from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.layers.attention import PagedAttention
 from lepton_engine.layers.batch import BatchContext
-from lepton_engine.layers.linear import WeightSlot
+from lepton_engine.layers.linear import Linear, WeightSlot
+from lepton_engine.layers.vocabulary import Vocabulary
 
 
 class CausalLM(nn.Module):
@@ -49,6 +51,21 @@ class CausalLM(nn.Module):
     def ignores(self, name: str) -> bool:
         """Whether a checkpoint may hold a tensor of this name that the model has no use for."""
         raise NotImplementedError
+
+    def pack(self) -> None:
+        """Bring the weights into the form that the machine's kernels are fastest with; they can't be filled again."""
+        for module in self.modules():
+            if isinstance(module, (Linear, Vocabulary)):
+                module.pack()
+
+    def sizes(self) -> tuple[int, int]:
+        """Parameters in all, and the bytes that they take."""
+        tensors = {tensor.data_ptr(): (tensor.numel(), tensor.nbytes) for tensor in self.parameters()}
+        for module in self.modules():
+            for value in vars(module).values():
+                if isinstance(value, PanelWeight):
+                    tensors[value.panels.data_ptr()] = (value.numel(), value.panels.nbytes)
+        return sum(count for count, _ in tensors.values()), sum(size for _, size in tensors.values())
 
     def build_tables(self, device: torch.device) -> None:
         """Compute what is derived from the configuration rather than stored."""

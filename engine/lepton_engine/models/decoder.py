@@ -5,18 +5,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from lepton_engine.config import LayerKV
 from lepton_engine.errors import UnsupportedModelError
 from lepton_engine.kernels import dispatch
+from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.cpu.plan import ForwardPlan
 from lepton_engine.layers.activation import ACTIVATIONS
 from lepton_engine.layers.attention import PagedAttention
 from lepton_engine.layers.batch import BatchContext
 from lepton_engine.layers.linear import Linear, Parallel, WeightSlot
 from lepton_engine.layers.norm import RMSNorm
 from lepton_engine.layers.rotary import RopeConfig, Rotary
+from lepton_engine.layers.vocabulary import Vocabulary
 from lepton_engine.models.base import CausalLM
+from lepton_engine.models.decoder_plan import plan_decoder
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: DecoderConfig, rotary: Rotary, window: int | None) -> None:
         super().__init__()
-        self._heads = (config.num_heads, config.num_kv_heads, config.head_dim)
+        self.heads = (config.num_heads, config.num_kv_heads, config.head_dim)
         sizes = [config.num_heads * config.head_dim, *[config.num_kv_heads * config.head_dim] * 2]
         self.qkv = Linear(config.hidden_size, sizes, bias=config.qkv_bias, parallel=Parallel.COLUMN)
         self.output = Linear(sizes[0], [config.hidden_size], bias=config.output_bias, parallel=Parallel.ROW)
@@ -82,7 +85,7 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, batch: BatchContext) -> torch.Tensor:
         """[T, hidden_size] -> [T, hidden_size]."""
-        heads, kv_heads, dim = self._heads
+        heads, kv_heads, dim = self.heads
         qkv = self.qkv(x).view(-1, heads + 2 * kv_heads, dim)
         q, k, v = qkv.split((heads, kv_heads, kv_heads), dim=1)
         if self.q_norm is not None and self.k_norm is not None:
@@ -106,9 +109,20 @@ class GatedMLP(nn.Module):
         """Slots under the checkpoint's name of the module."""
         return self.gate_up.slots([f"{name}.gate_proj", f"{name}.up_proj"]) | self.down.slots([f"{name}.down_proj"])
 
+    def pack(self) -> None:
+        """See `CausalLM.pack`; a SiLU gate becomes part of the product."""
+        self.gate_up.pack(gated=self._silu)
+
+    @property
+    def gated(self) -> bool:
+        """Whether the gate is part of the first product."""
+        return isinstance(self.gate_up.weight, PanelWeight) and self.gate_up.weight.gated
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[T, hidden_size] -> [T, hidden_size]."""
         gate_up = self.gate_up(x)
+        if self.gated:
+            return self.down(gate_up)
         if self._silu:
             return self.down(dispatch.silu_mul(gate_up))
         gate, up = gate_up.chunk(2, dim=-1)
@@ -147,31 +161,33 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderForCausalLM(CausalLM):
-    """Embedding, layers, final norm and output layer."""
+    """Embedding, layers, final norm and output layer.
+
+    Attributes:
+        plan: what runs in place of the modules, once the KV cache is bound; None where they run themselves.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.vocab_size = config.vocab_size
         self.max_position = config.max_position
-        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size), requires_grad=False)
+        self.vocabulary = Vocabulary(config.vocab_size, config.hidden_size, tied=config.tied)
         self.rotary = Rotary(config.rope, config.max_position)
         layers = [DecoderLayer(config, self.rotary, window) for window in config.windows]
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head = None if config.tied else nn.Parameter(torch.empty(self.embedding.shape), requires_grad=False)
+        self.plan: ForwardPlan | None = None
 
     def weight_slots(self) -> dict[str, WeightSlot]:
         """See `CausalLM.weight_slots`."""
-        found = {"model.embed_tokens.weight": WeightSlot(self.embedding)} | self.norm.slots("model.norm")
+        found = self.vocabulary.slots("model.embed_tokens.weight", "lm_head.weight") | self.norm.slots("model.norm")
         for index, layer in enumerate(self.layers):
             found |= layer.slots(f"model.layers.{index}")
-        if self.head is not None:
-            found["lm_head.weight"] = WeightSlot(self.head)
         return found
 
     def ignores(self, name: str) -> bool:
         """See `CausalLM.ignores`: old checkpoints store the rotary frequencies, some the tied output layer."""
-        return name.endswith("rotary_emb.inv_freq") or (self.head is None and name == "lm_head.weight")
+        return name.endswith("rotary_emb.inv_freq") or (self.vocabulary.tied and name == "lm_head.weight")
 
     def extend(self, max_position: int) -> None:
         """See `CausalLM.extend`."""
@@ -182,9 +198,22 @@ class DecoderForCausalLM(CausalLM):
         """See `CausalLM.build_tables`."""
         self.rotary.build(device)
 
+    def pack(self) -> None:
+        """See `CausalLM.pack`."""
+        for layer in self.layers:
+            layer.mlp.pack()
+        super().pack()
+
+    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, torch.Tensor]], groups: list[int]) -> None:
+        """See `CausalLM.bind_kv_cache`."""
+        super().bind_kv_cache(caches, groups)
+        self.plan = plan_decoder(self)
+
     def forward(self, input_ids: torch.Tensor, batch: BatchContext) -> torch.Tensor:
         """See `CausalLM.forward`."""
-        x, residual = functional.embedding(input_ids, self.embedding), None
+        if self.plan is not None:
+            return self.plan.run(input_ids, batch)
+        x, residual = self.vocabulary.embed(input_ids), None
         for layer in self.layers:
             x, residual = layer(x, residual, batch)
         if residual is None:
@@ -194,5 +223,4 @@ class DecoderForCausalLM(CausalLM):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """See `CausalLM.logits`."""
-        weight = self.embedding if self.head is None else self.head
-        return dispatch.linear(hidden, weight, None).float()
+        return self.vocabulary.logits(hidden)

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from lepton_engine.config import LayerKV
 from lepton_engine.errors import UnsupportedModelError
-from lepton_engine.kernels import dispatch
 from lepton_engine.layers.activation import ACTIVATIONS
 from lepton_engine.layers.attention import PagedAttention
 from lepton_engine.layers.batch import BatchContext
 from lepton_engine.layers.linear import Linear, Parallel, WeightSlot
 from lepton_engine.layers.norm import LayerNorm
+from lepton_engine.layers.vocabulary import Vocabulary
 from lepton_engine.models.base import CausalLM
 from lepton_engine.weights.fields import Fields
 
@@ -81,12 +81,11 @@ class GPT2ForCausalLM(CausalLM):
         super().__init__()
         self.vocab_size = config.vocab_size
         self.max_position = config.max_position
-        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size), requires_grad=False)
+        self.vocabulary = Vocabulary(config.vocab_size, config.hidden_size, tied=config.tied)
         self.positions = nn.Parameter(torch.empty(config.max_position, config.hidden_size), requires_grad=False)
         blocks = [Block(config, scale) for scale in config.scale]
         self.blocks: Sequence[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.norm = LayerNorm(config.hidden_size, config.norm_eps)
-        self.head = None if config.tied else nn.Parameter(torch.empty(self.embedding.shape), requires_grad=False)
 
     def extend(self, max_position: int) -> None:
         """See `CausalLM.extend`: positions are learned, there are no more of them."""
@@ -94,32 +93,27 @@ class GPT2ForCausalLM(CausalLM):
 
     def weight_slots(self) -> dict[str, WeightSlot]:
         """See `CausalLM.weight_slots`."""
-        found = {
-            "transformer.wte.weight": WeightSlot(self.embedding),
-            "transformer.wpe.weight": WeightSlot(self.positions),
-        }
+        found = self.vocabulary.slots("transformer.wte.weight", "lm_head.weight")
+        found["transformer.wpe.weight"] = WeightSlot(self.positions)
         for index, block in enumerate(self.blocks):
             found |= block.slots(f"transformer.h.{index}")
         found |= self.norm.slots("transformer.ln_f")
-        if self.head is not None:
-            found["lm_head.weight"] = WeightSlot(self.head)
         return found
 
     def ignores(self, name: str) -> bool:
         """See `CausalLM.ignores`: old checkpoints store the causal mask, some the tied output layer."""
-        return name.endswith((".attn.bias", ".attn.masked_bias")) or (self.head is None and name == "lm_head.weight")
+        return name.endswith((".attn.bias", ".attn.masked_bias")) or (self.vocabulary.tied and name == "lm_head.weight")
 
     def forward(self, input_ids: torch.Tensor, batch: BatchContext) -> torch.Tensor:
         """See `CausalLM.forward`."""
-        x = functional.embedding(input_ids, self.embedding) + functional.embedding(batch.positions, self.positions)
+        x = self.vocabulary.embed(input_ids) + functional.embedding(batch.positions, self.positions)
         for block in self.blocks:
             x = block(x, batch)
         return self.norm(x)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """See `CausalLM.logits`."""
-        weight = self.embedding if self.head is None else self.head
-        return dispatch.linear(hidden, weight, None).float()
+        return self.vocabulary.logits(hidden)
 
 
 def build(fields: Fields) -> CausalLM:

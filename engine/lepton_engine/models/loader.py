@@ -44,6 +44,7 @@ def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.devi
     if extra:
         raise ModelLoadError(f"{checkpoint.origin}: tensors have no place in the model: {_some(extra)}")
     model.build_tables(device)
+    model.pack()
     return model
 
 

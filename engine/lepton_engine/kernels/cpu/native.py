@@ -2,14 +2,16 @@
 
 import ctypes
 import functools
-from typing import Never
 
 import torch
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import library
+from lepton_engine.kernels.cpu.panels import PanelWeight
 
-_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""Element types as the C ABI numbers them."""
+
 _STATUS = {1: "an argument that no kernel takes", 2: "out of memory"}
 
 
@@ -21,26 +23,25 @@ class NativeKernels:
     """
 
     def __init__(self, lib: ctypes.CDLL) -> None:
-        self._library = lib
+        self.library = lib
         self._attention = lib.lepton_paged_attention
         self._rms_norm = lib.lepton_rms_norm
         self._rotary_store = lib.lepton_rotary_store
         self._linear = lib.lepton_linear
         self._silu_mul = lib.lepton_silu_mul
-        self._linear_rows = {dtype: lib.lepton_linear_worthwhile_rows(code) for dtype, code in _CODES.items()}
 
     @property
     def isa(self) -> str:
         """The instruction set in use: baseline, avx2, avx512 or avx512bf16."""
-        return library.current_isa(self._library)
+        return library.current_isa(self.library)
 
     def select_isa(self, name: str) -> None:
         """Keeps to one instruction set, for all threads of the process; tests compare them. ValueError if it can't."""
-        library.select_isa(self._library, name)
+        library.select_isa(self.library, name)
 
     def takes(self, x: torch.Tensor) -> bool:
         """Whether a tensor is of a kind that the kernels compute with: CPU memory, rows contiguous."""
-        return x.is_cpu and x.dtype in _CODES and x.stride(-1) == 1
+        return x.is_cpu and x.dtype in DTYPE_CODES and x.stride(-1) == 1
 
     def takes_rows(self, x: torch.Tensor, residual: torch.Tensor) -> bool:
         """Whether add_rms_norm can run: two dimensions, rows contiguous; the residual, which it overwrites, wholly."""
@@ -54,18 +55,16 @@ class NativeKernels:
 
     def takes_heads(self, x: torch.Tensor) -> bool:
         """Whether a [T, H, D] tensor has its heads side by side, as kernels over heads need it."""
-        return x.is_cpu and x.dtype in _CODES and x.stride()[1:] == (x.shape[2], 1)
+        return x.is_cpu and x.dtype in DTYPE_CODES and x.stride()[1:] == (x.shape[2], 1)
 
-    def takes_linear(self, x: torch.Tensor, weight: torch.Tensor) -> bool:
-        """Whether `linear` is worth its while: two dimensions, one dtype, few enough rows to beat torch's products."""
-        return (
-            x.is_cpu
-            and x.dim() == 2
-            and 0 < x.shape[0] <= self._linear_rows.get(x.dtype, 0)
-            and weight.dtype == x.dtype
-            and x.stride(1) == 1
-            and weight.stride(1) == 1
-        )
+    def worth_packing(self, weight: torch.Tensor) -> bool:
+        """Whether products with a weight [out, in] in panels are faster than torch's on this machine."""
+        takes = weight.is_cpu and weight.dtype in DTYPE_CODES and weight.dim() == 2 and weight.stride(1) == 1
+        return takes and bool(self.library.lepton_linear_worthwhile(DTYPE_CODES[weight.dtype]))
+
+    def takes_linear(self, x: torch.Tensor, weight: PanelWeight) -> bool:
+        """Whether `linear` can run: two dimensions, one dtype, rows contiguous."""
+        return x.is_cpu and x.dim() == 2 and x.dtype == weight.dtype and x.stride(1) == 1
 
     def takes_attention(self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
         """Whether paged_attention can run: heads of even size, a cache of q's dtype with contiguous blocks."""
@@ -97,11 +96,12 @@ class NativeKernels:
         rows = x.numel() // dim
         stride = x.stride(-2) if x.dim() == 2 else dim
         threads = torch.get_num_threads()
-        code = _CODES[x.dtype]
+        code = DTYPE_CODES[x.dtype]
         status = self._rms_norm(
             code, threads, x.data_ptr(), None, weight.data_ptr(), out.data_ptr(), None, stride, 0, rows, dim, eps
         )
-        return out if not status else _fail("rms_norm", status)
+        check("rms_norm", status)
+        return out
 
     def add_rms_norm(
         self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
@@ -111,7 +111,7 @@ class NativeKernels:
         out = torch.empty(x.shape, dtype=x.dtype)
         total = residual.data_ptr()
         status = self._rms_norm(
-            _CODES[x.dtype],
+            DTYPE_CODES[x.dtype],
             torch.get_num_threads(),
             x.data_ptr(),
             total,
@@ -124,7 +124,8 @@ class NativeKernels:
             dim,
             eps,
         )
-        return (out, residual) if not status else _fail("add_rms_norm", status)
+        check("add_rms_norm", status)
+        return out, residual
 
     def rotary_store(
         self,
@@ -144,7 +145,7 @@ class NativeKernels:
         """
         tokens, kv_heads, head_dim = k.shape
         status = self._rotary_store(
-            _CODES[k.dtype],
+            DTYPE_CODES[k.dtype],
             torch.get_num_threads(),
             None if q is None else q.data_ptr(),
             k.data_ptr(),
@@ -165,15 +166,14 @@ class NativeKernels:
             0 if cos_sin_cache is None else cos_sin_cache.shape[1],
             1 if k_cache is None else k_cache.shape[2],
         )
-        if status:
-            _fail("rotary_store", status)
+        check("rotary_store", status)
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `reference.silu_mul`."""
         rows, twice = gate_up.shape
         out = torch.empty((rows, twice // 2), dtype=gate_up.dtype)
         status = self._silu_mul(
-            _CODES[gate_up.dtype],
+            DTYPE_CODES[gate_up.dtype],
             torch.get_num_threads(),
             gate_up.data_ptr(),
             out.data_ptr(),
@@ -181,27 +181,76 @@ class NativeKernels:
             rows,
             twice // 2,
         )
-        return out if not status else _fail("silu_mul", status)
+        check("silu_mul", status)
+        return out
 
-    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out]; for small T."""
-        rows, size = x.shape
-        columns = weight.shape[0]
-        out = torch.empty((rows, columns), dtype=x.dtype)
-        status = self._linear(
-            _CODES[x.dtype],
-            torch.get_num_threads(),
-            x.data_ptr(),
-            weight.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            out.data_ptr(),
-            x.stride(0),
-            weight.stride(0),
-            rows,
-            columns,
-            size,
+    def pack(self, weight: torch.Tensor, *, gated: bool = False) -> PanelWeight:
+        """Brings a weight [out, in] into panels. gated: it is a gate above another weight, out / 2 rows each."""
+        rows, columns = weight.shape
+        code = DTYPE_CODES[weight.dtype]
+        elements = self.library.lepton_panel_elements(code, rows, columns, gated)
+        panels = torch.empty(elements, dtype=weight.dtype)
+        check(
+            "pack_panels",
+            self.library.lepton_pack_panels(
+                code,
+                torch.get_num_threads(),
+                weight.data_ptr(),
+                panels.data_ptr(),
+                weight.stride(0),
+                rows,
+                columns,
+                gated,
+            ),
         )
-        return out if not status else _fail("linear", status)
+        return PanelWeight(panels, rows, columns, gated)
+
+    def gather(self, weight: PanelWeight, ids: torch.Tensor) -> torch.Tensor:
+        """Rows of a weight: ids int64 [T] -> [T, columns]. RuntimeError if an id is beyond its rows."""
+        ids = ids.contiguous()
+        out = torch.empty((ids.shape[0], weight.columns), dtype=weight.dtype)
+        check(
+            "gather_rows",
+            self.library.lepton_gather_rows(
+                DTYPE_CODES[weight.dtype],
+                weight.panels.data_ptr(),
+                ids.data_ptr(),
+                out.data_ptr(),
+                weight.rows,
+                weight.columns,
+                ids.shape[0],
+            ),
+        )
+        return out
+
+    def linear(
+        self, x: torch.Tensor, weight: PanelWeight, bias: torch.Tensor | None, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """x [T, in] times a weight, plus bias -> [T, out]; what a gated weight makes of it, see `PanelWeight`.
+
+        dtype: of the result, that of x or float32.
+        """
+        rows = x.shape[0]
+        out = torch.empty((rows, weight.outputs), dtype=dtype or x.dtype)
+        check(
+            "linear",
+            self._linear(
+                DTYPE_CODES[x.dtype],
+                torch.get_num_threads(),
+                x.data_ptr(),
+                weight.panels.data_ptr(),
+                None if bias is None else bias.data_ptr(),
+                None,
+                out.data_ptr(),
+                x.stride(0),
+                rows,
+                weight.rows,
+                weight.columns,
+                weight.gated,
+                out.dtype != x.dtype,
+            ),
+        )
+        return out
 
     def paged_attention(
         self,
@@ -218,7 +267,7 @@ class NativeKernels:
         out = torch.empty((tokens, heads, head_dim), dtype=q.dtype)
         _, kv_heads, block_size, _ = k_cache.shape
         status = self._attention(
-            _CODES[q.dtype],
+            DTYPE_CODES[q.dtype],
             torch.get_num_threads(),
             q.data_ptr(),
             k_cache.data_ptr(),
@@ -238,7 +287,8 @@ class NativeKernels:
             window or 0,
             scale,
         )
-        return out if not status else _fail("paged_attention", status)
+        check("paged_attention", status)
+        return out
 
 
 @functools.cache
@@ -254,6 +304,8 @@ def _takes_cache(x: torch.Tensor, cache: torch.Tensor) -> bool:
     return same and cache.stride()[1:] == (block_size * head_dim, head_dim, 1)
 
 
-def _fail(kernel: str, status: int) -> Never:
-    message = f"{kernel}: {_STATUS.get(status, f'status {status}')}"
-    raise MemoryError(message) if status == 2 else RuntimeError(message)
+def check(kernel: str, status: int) -> None:
+    """Raises what a native call's status stands for: MemoryError, or RuntimeError for an argument that it refused."""
+    if status:
+        message = f"{kernel}: {_STATUS.get(status, f'status {status}')}"
+        raise MemoryError(message) if status == 2 else RuntimeError(message)

@@ -7,6 +7,7 @@
 #include "isa.h"
 #include "linear.h"
 #include "parallel.h"
+#include "plan.h"
 
 using namespace lepton;
 
@@ -23,7 +24,7 @@ int64_t rows_per_thread(int64_t row_elements) { return row_elements >= kGrain ? 
 
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 1; }
+LEPTON_EXPORT int lepton_abi_version() { return 2; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -86,13 +87,82 @@ LEPTON_EXPORT int lepton_silu_mul(int dtype, int threads, const void* gate_up, v
     return kOk;
 }
 
-LEPTON_EXPORT int64_t lepton_linear_worthwhile_rows(int dtype) {
-    return dtype < 0 || dtype >= kNumDTypes ? 0 : linear_worthwhile_rows(static_cast<DType>(dtype));
+LEPTON_EXPORT int lepton_linear_worthwhile(int dtype) {
+    return dtype >= 0 && dtype < kNumDTypes && linear_worthwhile(static_cast<DType>(dtype));
 }
 
-LEPTON_EXPORT int lepton_linear(int dtype, int threads, const void* x, const void* weight, const void* bias, void* out,
-                                int64_t x_stride, int64_t weight_stride, int64_t m, int64_t n, int64_t k) {
-    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
-    linear({x, weight, bias, out, x_stride, weight_stride, m, n, k}, static_cast<DType>(dtype), threads);
+LEPTON_EXPORT int64_t lepton_panel_elements(int dtype, int64_t n, int64_t k, int epilogue) {
+    return panel_elements(static_cast<DType>(dtype), n, k, static_cast<Epilogue>(epilogue));
+}
+
+LEPTON_EXPORT int lepton_pack_panels(int dtype, int threads, const void* weight, void* panels, int64_t weight_stride,
+                                     int64_t n, int64_t k, int epilogue) {
+    if (dtype < 0 || dtype >= kNumDTypes || epilogue < 0 || epilogue > kSiluMul) return kBadArgument;
+    pack_panels(static_cast<DType>(dtype), weight, weight_stride, n, k, static_cast<Epilogue>(epilogue), panels, threads);
     return kOk;
+}
+
+LEPTON_EXPORT int lepton_gather_rows(int dtype, const void* panels, const int64_t* ids, void* out, int64_t n, int64_t k,
+                                     int64_t count) {
+    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
+    return gather_rows(static_cast<DType>(dtype), panels, n, k, ids, count, out) ? kOk : kBadArgument;
+}
+
+LEPTON_EXPORT int lepton_linear(int dtype, int threads, const void* x, const void* panels, const void* bias,
+                                const void* residual, void* out, int64_t x_stride, int64_t m, int64_t n, int64_t k,
+                                int epilogue, int out_float) {
+    if (dtype < 0 || dtype >= kNumDTypes || epilogue < 0 || epilogue > kSiluMul) return kBadArgument;
+    const LinearCall call{x, panels, bias, residual, out, x_stride, m, n, k, static_cast<Epilogue>(epilogue),
+                          out_float != 0};
+    try {
+        linear(call, static_cast<DType>(dtype), threads);
+    } catch (const std::bad_alloc&) {
+        return kOutOfMemory;
+    }
+    return kOk;
+}
+
+// ---- plans ------------------------------------------------------------------------------------------------------
+
+LEPTON_EXPORT void* lepton_plan_new(int dtype, const int64_t* widths, int num_buffers) {
+    if (dtype < 0 || dtype >= kNumDTypes) return nullptr;
+    return new (std::nothrow) Plan(static_cast<DType>(dtype), {widths, widths + num_buffers});
+}
+
+LEPTON_EXPORT void lepton_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
+
+LEPTON_EXPORT void lepton_plan_embed(void* plan, int to, const void* weight, int panels, int64_t n, int64_t k) {
+    static_cast<Plan*>(plan)->embed(to, weight, panels != 0, n, k);
+}
+
+LEPTON_EXPORT void lepton_plan_rms_norm(void* plan, int from, int to, const void* weight, int64_t dim, float eps) {
+    static_cast<Plan*>(plan)->rms_norm(from, to, weight, dim, eps);
+}
+
+LEPTON_EXPORT void lepton_plan_head_norm(void* plan, int buffer, const void* weight, int first, int count, int dim,
+                                         float eps) {
+    static_cast<Plan*>(plan)->head_norm(buffer, weight, first, count, dim, eps);
+}
+
+LEPTON_EXPORT void lepton_plan_linear(void* plan, int from, int to, int residual, const void* panels, const void* bias,
+                                      int64_t n, int64_t k, int epilogue) {
+    const LinearCall call{nullptr, panels, bias, nullptr, nullptr, 0, 0, n, k, static_cast<Epilogue>(epilogue), false};
+    static_cast<Plan*>(plan)->linear(from, to, residual, call);
+}
+
+LEPTON_EXPORT void lepton_plan_rotary_store(void* plan, int buffer, const PlanHeads* heads, const float* cos_sin,
+                                            int rotary_dim) {
+    static_cast<Plan*>(plan)->rotary_store(buffer, *heads, cos_sin, rotary_dim);
+}
+
+LEPTON_EXPORT void lepton_plan_attention(void* plan, int from, int to, const PlanHeads* heads, float scale) {
+    static_cast<Plan*>(plan)->attention(from, to, *heads, scale);
+}
+
+LEPTON_EXPORT int lepton_plan_run(void* plan, const PlanBatch* batch) {
+    try {
+        return static_cast<Plan*>(plan)->run(*batch) ? kOk : kBadArgument;
+    } catch (const std::bad_alloc&) {
+        return kOutOfMemory;
+    }
 }

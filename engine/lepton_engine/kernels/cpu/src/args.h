@@ -97,16 +97,35 @@ struct SiluMulCall {
     int64_t dim;
 };
 
+// A weight [n, k] lies in panels of kPanel rows, so that one product after the other reads it in the order of
+// addresses. A panel is [k / step][kPanel][step] elements, where step is 2 for bfloat16, whose products come in pairs,
+// and 1 otherwise; rows beyond n and an odd k are filled up with zeros.
+constexpr int64_t kPanel = 32;
+constexpr int64_t panel_step(DType dtype) { return dtype == kBFloat16 ? 2 : 1; }
+
+// What becomes of a product before it is stored.
+enum Epilogue : int32_t {
+    kPlain = 0,
+    // Each panel holds kPanel / 2 rows of the gate's weight, then as many of the other's: out = silu(gate) * other.
+    kSiluMul = 1,
+};
+
 struct LinearCall {
-    const void* x;       // [m, k], x_stride elements from row to row
-    const void* weight;  // [n, k], weight_stride elements from row to row
-    const void* bias;    // [n] or null
-    void* out;           // [m, n], contiguous
+    const void* x;         // [m, k], x_stride elements from row to row
+    const void* panels;    // [panels, k rounded up to step, kPanel]
+    const void* bias;      // [n] or null; with kSiluMul the gate's, then the other's
+    const void* residual;  // [m, columns] or null: added to the product
+    void* out;             // [m, columns], contiguous; columns are n, with kSiluMul n / 2
     int64_t x_stride;
-    int64_t weight_stride;
     int64_t m;
     int64_t n;
     int64_t k;
+    Epilogue epilogue;
+    bool out_float;  // out holds floats, whatever the type of x
+
+    int64_t columns() const { return epilogue == kSiluMul ? n / 2 : n; }
+    int64_t panel_columns() const { return epilogue == kSiluMul ? kPanel / 2 : kPanel; }
+    int64_t num_panels() const { return (columns() + panel_columns() - 1) / panel_columns(); }
 };
 
 // The kernels of one instruction set. Those that come by element type are null where a type has none.
@@ -125,11 +144,13 @@ struct KernelTable {
     void (*rms_norm[kNumDTypes])(const NormCall&, int64_t begin, int64_t end);
     void (*rotary[kNumDTypes])(const RotaryCall&, int64_t begin, int64_t end);
     void (*silu_mul[kNumDTypes])(const SiluMulCall&, int64_t begin, int64_t end);
-    // Bytes that linear_pack writes: x in the form that `linear` takes.
-    size_t (*linear_scratch)(const LinearCall&);
-    void (*linear_pack[kNumDTypes])(const LinearCall&, void* packed);
-    // Output columns [begin, end) of every row.
-    void (*linear[kNumDTypes])(const LinearCall&, const void* packed, int64_t begin, int64_t end);
+    // Bytes that linear_rows writes per row of x; 0: it need not be called, x is taken as it lies.
+    int64_t (*linear_row_bytes[kNumDTypes])(const LinearCall&);
+    // Rows [begin, end) of x in the form that `linear` takes.
+    void (*linear_rows[kNumDTypes])(const LinearCall&, int64_t begin, int64_t end, void* rows);
+    // Rows [row_begin, row_end) by panels [panel_begin, panel_end); `rows` as linear_rows wrote them, or null.
+    void (*linear[kNumDTypes])(const LinearCall&, const void* rows, int64_t row_begin, int64_t row_end,
+                               int64_t panel_begin, int64_t panel_end);
 };
 
 }  // namespace lepton

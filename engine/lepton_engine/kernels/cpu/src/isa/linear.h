@@ -1,178 +1,192 @@
-// Products of a few rows with a weight that is read once, as it lies: out[m][n] = x[m] . weight[n] + bias[n].
+// Products with a weight in panels (args.h): out[m][n] = x[m] . weight[n], plus what the epilogue adds.
 //
-// Both operands are rows, so the product is made of dot products along them. A tile of M rows of x by kWidth / M rows of
-// the weight keeps its sums in kWidth registers, and one transposing sum finishes them all.
-//
-// What bounds it is how fast the weight arrives. A processor recognises reads in the order of addresses and runs ahead of
-// them; from tiles, whose reads jump from row to row, it gets half (seen: 12 GB/s in one thread, against 25). So one or
-// two rows of x take the weight row by row, and the tiles of more fetch the next tile in the order of addresses.
+// A tile is a few rows of x by one panel. Its sums stay in registers while the panel streams through in the order of
+// addresses, which is what memory is fastest at; x is small and comes from the caches. Each sum runs over k in one
+// order, so a row's result does not depend on the rows beside it.
 #pragma once
 
-#include "attention_rows.h"
+#include "activation.h"
+#include "vec.h"
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int64_t kPrefetchAhead = 2048;  // bytes
+constexpr int64_t kPrefetchAhead = 4096;  // bytes
+constexpr int kTileColumns = 2;           // registers of a panel's row that a tile has sums for at a time
+#if defined(__AVX512F__)
+constexpr int kTileMost = 12;  // rows of x in a tile: 24 of 32 registers hold sums
+#else
+constexpr int kTileMost = 4;
+#endif
 
-// Elements from one packed row of x to the next: a cache line off the round numbers that would make rows collide.
-inline int64_t packed_stride(const LinearCall& call) { return round_up(call.k, 32) + 32; }
-
-inline size_t linear_scratch(const LinearCall& call) { return call.m * packed_stride(call) * sizeof(float); }
-
-// Brings x into the form in which the products take it.
+// How products take rows of x (Element, kStep of them at a time) and rows of a panel of type T.
 template <class T>
-void linear_pack(const LinearCall& call, void* packed) {
-    using Element = typename Dot<T>::Element;
-    for (int64_t m = 0; m < call.m; ++m) {
-        Element* row = static_cast<Element*>(packed) + m * packed_stride(call);
-        Dot<T>::copy_query(static_cast<const T*>(call.x) + m * call.x_stride, row, call.k);
+struct Product {
+    using Element = float;
+    using Column = Vec;
+    using Row = Vec;
+    static constexpr int kStep = 1;
+    static Column column(const T* p) { return load(p); }
+    static Row row(const float* x) { return broadcast(*x); }
+    static Vec add(Vec sum, Column column, Row row) { return column * row + sum; }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Product<BFloat16> {
+    using Element = BFloat16;
+    using Column = __m512bh;
+    using Row = __m512bh;
+    static constexpr int kStep = 2;
+    static Column column(const BFloat16* p) { return bit_cast<__m512bh>(_mm512_loadu_si512(p)); }
+    static Row row(const BFloat16* x) {
+        int32_t pair;
+        memcpy(&pair, x, sizeof(pair));
+        return bit_cast<__m512bh>(_mm512_set1_epi32(pair));
+    }
+    static Vec add(Vec sum, Column column, Row row) { return _mm512_dpbf16_ps(sum, column, row); }
+};
+#else
+template <>
+struct Product<BFloat16> {
+    using Element = float;
+    struct Pair {
+        Vec even, odd;
+    };
+    using Column = Pair;
+    using Row = Pair;
+    static constexpr int kStep = 2;
+    static Column column(const BFloat16* p) {
+        VecBits pairs;
+        memcpy(&pairs, p, sizeof(pairs));
+        return {bit_cast<Vec>(pairs << 16), bit_cast<Vec>(pairs & 0xffff0000)};
+    }
+    static Row row(const float* x) { return {broadcast(x[0]), broadcast(x[1])}; }
+    static Vec add(Vec sum, Column column, Row row) {
+        return column.odd * row.odd + (column.even * row.even + sum);
+    }
+};
+#endif
+
+template <class T>
+constexpr bool kTakesRowsAsTheyAre = sizeof(typename Product<T>::Element) == sizeof(T);
+
+// Elements from one copied row of x to the next: a cache line off the round numbers that would make rows collide.
+inline int64_t copied_stride(const LinearCall& call) { return round_up(call.k, 32) + 32; }
+
+template <class T>
+int64_t linear_row_bytes(const LinearCall& call) {
+    if (kTakesRowsAsTheyAre<T> && call.k % Product<T>::kStep == 0) return 0;
+    return copied_stride(call) * int64_t{sizeof(typename Product<T>::Element)};
+}
+
+template <class T>
+void linear_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows) {
+    using Element = typename Product<T>::Element;
+    Element* to = static_cast<Element*>(rows);
+    for (int64_t m = begin; m < end; ++m, to += copied_stride(call)) {
+        const T* from = static_cast<const T*>(call.x) + m * call.x_stride;
+        if constexpr (kTakesRowsAsTheyAre<T>) {
+            memcpy(to, from, call.k * sizeof(T));
+        } else {
+            for_each_vec(call.k, [&](int64_t i, int64_t n) { store_some(to + i, load_some(from + i, n), n); });
+        }
+        for (int64_t i = call.k; i % Product<T>::kStep; ++i) memset(to + i, 0, sizeof(Element));
     }
 }
 
-template <class T, int M, int COLS>
-inline void linear_finish(const LinearCall& call, const Vec* sums, int64_t m0, int64_t n0) {
-    Vec totals = sum_each(sums);
-    if (call.bias) {
-        const T* from = static_cast<const T*>(call.bias) + n0;
-        T bias[kWidth] = {};
-        for (int m = 0; m < M; ++m) memcpy(bias + m * COLS, from, COLS * sizeof(T));
-        totals = totals + load(bias);
-    }
-    T results[kWidth];
-    store(results, totals);
-    T* out = static_cast<T*>(call.out) + m0 * call.n + n0;
-    for (int m = 0; m < M; ++m) memcpy(out + m * call.n, results + m * COLS, COLS * sizeof(T));
-}
-
-// M rows of x from m0 on against COLS weight rows from n0 on, one weight row after the other: the order of addresses. Few
-// sums are alive at a time, so each row of x has several, for every other register of the row.
-template <class T, int M, int COLS>
-inline void linear_stream(const LinearCall& call, const typename Dot<T>::Element* x, int64_t m0, int64_t n0) {
-    using D = Dot<T>;
-    constexpr int U = 4;
-    const int64_t k = call.k, w_stride = call.weight_stride, x_stride = packed_stride(call);
-    const T* w = static_cast<const T*>(call.weight) + n0 * w_stride;
-    x += m0 * x_stride;
-    Vec sums[kWidth] = {};
-    for (int c = 0; c < COLS; ++c, w += w_stride) {
-        Vec parts[M][U] = {};
-        int64_t i = 0;
-        for (; i + U * D::kStep <= k; i += U * D::kStep) {
-#pragma GCC unroll 16
-            for (int u = 0; u < U; ++u) {
-                const auto column = D::load_key(w + i + u * D::kStep);
-                __builtin_prefetch(w + i + u * D::kStep + kPrefetchAhead / sizeof(T), 0, 2);
-#pragma GCC unroll 16
-                for (int m = 0; m < M; ++m) {
-                    parts[m][u] = D::add(parts[m][u], column, D::load_query(x + m * x_stride + i + u * D::kStep));
-                }
+// M rows of x by one panel of `steps` steps: sums [M][kPanel].
+template <class T, int M>
+inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, const T* panel, int64_t steps,
+                     float* sums) {
+    using P = Product<T>;
+    constexpr int64_t kRow = kPanel * P::kStep;
+    for (int64_t c = 0; c < kPanel; c += kTileColumns * kWidth) {
+        Vec tile[M][kTileColumns] = {};
+        const T* w = panel + c * P::kStep;
+        for (int64_t s = 0; s < steps; ++s) {
+            typename P::Column columns[kTileColumns];
+#pragma GCC unroll 2
+            for (int n = 0; n < kTileColumns; ++n) {
+                columns[n] = P::column(w + s * kRow + n * kWidth * P::kStep);
+                __builtin_prefetch(reinterpret_cast<const char*>(w + s * kRow + n * kWidth * P::kStep) + kPrefetchAhead, 0, 2);
             }
-        }
-        for (; i < k; i += D::kStep) {
-            const auto column = i + D::kStep <= k ? D::load_key(w + i) : D::load_key_partial(w + i, k - i);
-            for (int m = 0; m < M; ++m) parts[m][0] = D::add(parts[m][0], column, D::load_query(x + m * x_stride + i));
-        }
-        for (int m = 0; m < M; ++m) {
-            Vec sum = parts[m][0];
-            for (int u = 1; u < U; ++u) sum = sum + parts[m][u];
-            sums[m * COLS + c] = sum;
-        }
-    }
-    linear_finish<T, M, COLS>(call, sums, m0, n0);
-}
-
-template <class T, int M, int COLS>
-inline void linear_stream_columns(const LinearCall& call, const typename Dot<T>::Element* x, int64_t begin, int64_t end) {
-    int64_t n = begin;
-    for (; n + COLS <= end; n += COLS) {
-        int64_t m = 0;
-        for (; m + M <= call.m; m += M) linear_stream<T, M, COLS>(call, x, m, n);
-        for (; m < call.m; ++m) linear_stream<T, 1, COLS>(call, x, m, n);
-    }
-    for (; n < end; ++n) {
-        for (int64_t m = 0; m < call.m; ++m) linear_stream<T, 1, 1>(call, x, m, n);
-    }
-}
-
-// One tile: M rows of x from m0 on, COLS rows of the weight from n0 on; M * COLS <= kWidth. Fetches LINES registers of
-// `next` at each step.
-template <class T, int M, int COLS, int LINES>
-inline void linear_tile(const LinearCall& call, const typename Dot<T>::Element* x, int64_t m0, int64_t n0,
-                        const T* next) {
-    using D = Dot<T>;
-    const int64_t k = call.k, w_stride = call.weight_stride, x_stride = packed_stride(call);
-    const T* w = static_cast<const T*>(call.weight) + n0 * w_stride;
-    x += m0 * x_stride;
-    Vec sums[kWidth] = {};
-    int64_t i = 0;
-    for (; i + D::kStep <= k; i += D::kStep) {
-        typename D::Operand rows[M];
-#pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) rows[m] = D::load_query(x + m * x_stride + i);
-#pragma GCC unroll 16
-        for (int line = 0; line < LINES; ++line) __builtin_prefetch(next + i * LINES + line * D::kStep, 0, 2);
-#pragma GCC unroll 16
-        for (int c = 0; c < COLS; ++c) {
-            const auto column = D::load_key(w + c * w_stride + i);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; ++m) sums[m * COLS + c] = D::add(sums[m * COLS + c], column, rows[m]);
-        }
-    }
-    if (i < k) {
-#pragma GCC unroll 16
-        for (int c = 0; c < COLS; ++c) {
-            const auto column = D::load_key_partial(w + c * w_stride + i, k - i);
 #pragma GCC unroll 16
             for (int m = 0; m < M; ++m) {
-                sums[m * COLS + c] = D::add(sums[m * COLS + c], column, D::load_query(x + m * x_stride + i));
+                const auto row = P::row(x + m * x_stride + s * P::kStep);
+#pragma GCC unroll 2
+                for (int n = 0; n < kTileColumns; ++n) tile[m][n] = P::add(tile[m][n], columns[n], row);
             }
         }
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+            for (int n = 0; n < kTileColumns; ++n) store(sums + m * kPanel + c + n * kWidth, tile[m][n]);
+        }
     }
-    linear_finish<T, M, COLS>(call, sums, m0, n0);
 }
 
-// Rows of x from m0 on, in groups of M while they end before `stop`, against COLS weight rows from n0 on; returns the
-// first row left over. Each group fetches LINES / COLS of the next tile.
-template <class T, int M, int COLS, int LINES>
-inline int64_t linear_rows(const LinearCall& call, const typename Dot<T>::Element* x, int64_t m0, int64_t stop,
-                           int64_t n0) {
-    const T* next = static_cast<const T*>(call.weight) + (n0 + COLS) * call.weight_stride;
-    for (; m0 + M <= stop; m0 += M) {
-        linear_tile<T, M, COLS, LINES>(call, x, m0, n0, next);
-        next += call.k * LINES;
+// Stores a tile whose first row is row m of x. The columns of a panel are whole registers but in the last panel.
+template <class T, class Out>
+inline void finish(const LinearCall& call, const float* sums, int64_t m, int64_t rows, int64_t panel) {
+    const int64_t width = call.panel_columns(), columns = call.columns(), begin = panel * width;
+    const int64_t count = min_of(width, columns - begin);
+    const T* bias = static_cast<const T*>(call.bias);
+    for (int64_t row = 0; row < rows; ++row, sums += kPanel) {
+        const int64_t at = (m + row) * columns + begin;
+        Out* out = static_cast<Out*>(call.out) + at;
+        const T* residual = call.residual ? static_cast<const T*>(call.residual) + at : nullptr;
+        for_each_vec(count, [&](int64_t i, int64_t n) {
+            Vec v = load(sums + i);
+            if (bias) v = v + load_some(bias + begin + i, n);
+            if (call.epilogue == kSiluMul) {
+                Vec other = load(sums + kPanel / 2 + i);
+                if (bias) other = other + load_some(bias + columns + begin + i, n);
+                v = silu(v) * other;
+            }
+            if (residual) v = v + load_some(residual + i, n);
+            store_some(out + i, v, n);
+        });
     }
-    return m0;
 }
 
-// Weight rows [begin, end) in tiles of COLS. The first groups of rows fetch the next tile, in equal parts of LINES.
-template <class T, int COLS, int LINES>
-inline void linear_tile_columns(const LinearCall& call, const typename Dot<T>::Element* x, int64_t begin, int64_t end) {
-    const int64_t fetching = min_of(call.m, 4 * COLS / LINES);
-    int64_t n = begin;
-    for (; n + COLS <= end; n += COLS) {
-        int64_t m = linear_rows<T, 4, COLS, LINES>(call, x, 0, fetching, n);
-        m = linear_rows<T, 4, COLS, 0>(call, x, m, call.m, n);
-        m = linear_rows<T, 2, COLS, 0>(call, x, m, call.m, n);
-        linear_rows<T, 1, COLS, 0>(call, x, m, call.m, n);
+template <class T, int M>
+inline void linear_tile(const LinearCall& call, const typename Product<T>::Element* x, int64_t x_stride, int64_t m,
+                        int64_t panel) {
+    constexpr int64_t kStep = Product<T>::kStep;
+    const int64_t steps = (call.k + kStep - 1) / kStep;
+    alignas(64) float sums[M * kPanel];
+    multiply<T, M>(x, x_stride, static_cast<const T*>(call.panels) + panel * steps * kStep * kPanel, steps, sums);
+    if (call.out_float) {
+        finish<T, float>(call, sums, m, M, panel);
+    } else {
+        finish<T, T>(call, sums, m, M, panel);
     }
-    for (; n < end; ++n) {
-        const int64_t m = linear_rows<T, 4, 1, 0>(call, x, 0, call.m, n);
-        linear_rows<T, 1, 1, 0>(call, x, m, call.m, n);
+}
+
+template <class T, int M = kTileMost>
+inline void linear_tile_of(int64_t rows, const LinearCall& call, const typename Product<T>::Element* x, int64_t x_stride,
+                           int64_t m, int64_t panel) {
+    if constexpr (M > 0) {
+        if (rows == M) {
+            linear_tile<T, M>(call, x, x_stride, m, panel);
+        } else {
+            linear_tile_of<T, M - 1>(rows, call, x, x_stride, m, panel);
+        }
     }
 }
 
 template <class T>
-void linear(const LinearCall& call, const void* packed, int64_t begin, int64_t end) {
-    const auto* x = static_cast<const typename Dot<T>::Element*>(packed);
-    constexpr int kColumns = kWidth / 4;
-    if (call.m == 1) {
-        linear_stream_columns<T, 1, kWidth>(call, x, begin, end);
-    } else if (call.m < 4) {
-        linear_stream_columns<T, 2, kWidth / 2>(call, x, begin, end);
-    } else if (call.m < 16 || kColumns < 4) {
-        linear_tile_columns<T, kColumns, kColumns>(call, x, begin, end);
-    } else {
-        linear_tile_columns<T, kColumns, (kColumns + 3) / 4>(call, x, begin, end);
+void linear(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel_begin,
+            int64_t panel_end) {
+    using Element = typename Product<T>::Element;
+    const int64_t x_stride = rows ? copied_stride(call) : call.x_stride;
+    const Element* x = static_cast<const Element*>(rows ? rows : call.x) + (rows ? 0 : row_begin * x_stride);
+    const int64_t count = row_end - row_begin, tiles = (count + kTileMost - 1) / kTileMost;
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+            const int64_t begin = count * tile / tiles, end = count * (tile + 1) / tiles;
+            linear_tile_of<T>(end - begin, call, x + begin * x_stride, x_stride, row_begin + begin, panel);
+        }
     }
 }
 

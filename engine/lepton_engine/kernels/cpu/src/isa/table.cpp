@@ -33,8 +33,8 @@ const KernelTable table = {
     {rms_norm<float>, rms_norm<BFloat16>, rms_norm<Float16>},
     {rotary<float>, rotary<BFloat16>, rotary<Float16>},
     {silu_mul<float>, silu_mul<BFloat16>, silu_mul<Float16>},
-    linear_scratch,
-    {linear_pack<float>, linear_pack<BFloat16>, linear_pack<Float16>},
+    {linear_row_bytes<float>, linear_row_bytes<BFloat16>, linear_row_bytes<Float16>},
+    {linear_rows<float>, linear_rows<BFloat16>, linear_rows<Float16>},
     {linear<float>, linear<BFloat16>, linear<Float16>},
 };
 
