@@ -55,3 +55,7 @@ protos-baseline: setup  ## what `lint-protos` holds the contract against; run at
 lint-protos: setup
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/lepton.v1.binpb
+
+.PHONY: test-operator
+test-operator: setup  ## the operator's tests, on a real control plane (the first run builds Kubernetes: some minutes)
+	$(BIN)/python -m pytest tests/operator tests/cluster $(PYTEST_ARGS)
