@@ -17,7 +17,7 @@ from lepton_operator.api.status import ScalingMode
 
 PANIC_FACTOR = 2.0
 NOISE = 1.0
-"""Standard deviations of a Poisson load that are kept free before replicas go down: what came by chance may come back."""
+"""Standard deviations of a Poisson load kept free before replicas go down: what came by chance may come back."""
 _EPSILON = 1e-9
 
 

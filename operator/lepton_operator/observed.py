@@ -63,6 +63,7 @@ class Model(Object, frozen=True):
 class Unreadable(Object, frozen=True):
     """A LeptonModel whose spec this operator cannot read."""
 
+    status: LeptonModelStatus = LeptonModelStatus()
     problem: str = ""
 
 
@@ -215,3 +216,16 @@ class Pod(Object, frozen=True):
             if c.type == "PodScheduled" and c.status == "False" and c.reason == "Unschedulable":
                 return c.message
         return None
+
+
+class InvolvedObject(Part, frozen=True):
+    """What an Event is about."""
+
+    name: str = ""
+
+
+class MountEvent(Object, frozen=True):
+    """An Event of the kubelet: it could not mount a volume."""
+
+    involved_object: InvolvedObject = InvolvedObject()
+    message: str = ""

@@ -1,0 +1,1 @@
+"""The Kubernetes API on raw requests: access, client, watches, the Lease."""
