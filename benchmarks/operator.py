@@ -22,19 +22,20 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks.common import LEPTON, Row, parser, report, versions
+from lepton_operator.settings import REQUEST_TIMEOUT, LeaseSettings
 from tests.cluster import build, life
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
 from tests.cluster.kwok import add_node
 from tests.cluster.leadership import Terms, trespasses
 from tests.cluster.models import differences, is_ready, model, normal
-from tests.cluster.operators import LEASE, NAMESPACE, SHORT_LEASE, Operator, install, quiet
+from tests.cluster.operators import LEASE, NAMESPACE, NO_LEASE, Operator, install, quiet
 from tests.cluster.pods import Figures, Pods
 from tests.cluster.relay import Relay
 
 State = dict[str, Object]
 FLEET = "fleet"
-TERMS = Terms(duration=15, timeout=10)
+TERMS = Terms(LeaseSettings.duration, REQUEST_TIMEOUT)
 AUTOSCALING: Object = {"minReplicas": 1, "maxReplicas": 20, "targetStreams": 16}
 
 
@@ -243,7 +244,7 @@ def _upgrade(bench: Bench, operator: Operator) -> None:
 def kills(bench: Bench) -> None:
     """The operator is killed at random moments of scripted lives; the end state is that of an undisturbed one."""
     api, plane, size = bench.api, bench.plane, bench.size
-    operator = Operator(plane, "kills", args=SHORT_LEASE)
+    operator = Operator(plane, "kills", args=NO_LEASE)
     script = life.script(50, 7)
 
     def lived(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import build
-from tests.cluster.api import Api
+from tests.cluster.api import Api, from_kubeconfig
 from tests.cluster.available import unavailable
 from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
 from tests.cluster.kwok import add_node
@@ -17,6 +17,7 @@ from tests.cluster.namespace import NamespaceError
 from tests.cluster.operators import SHORT_LEASE, Operator, install
 
 NUMBERS = itertools.count()
+GIVEN = os.environ.get("LEPTON_TEST_KUBECONFIG")
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +39,11 @@ def programs() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def control_plane(programs: dict[str, Path]) -> Iterator[ControlPlane]:
+def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     """etcd and an API server, with the controllers where their programs are; in its own network where that can be."""
+    if GIVEN:
+        pytest.skip("LEPTON_TEST_KUBECONFIG's cluster has no audit log to read, no kwok, and may not be restarted")
+    programs: dict[str, Path] = request.getfixturevalue("programs")
     try:
         plane = ControlPlane(programs)
     except NamespaceError:
@@ -59,9 +63,12 @@ def cluster(control_plane: ControlPlane) -> ControlPlane:
 
 
 @pytest.fixture(scope="session")
-def api(control_plane: ControlPlane) -> Api:
-    """The cluster's administrator."""
-    return control_plane.api
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """The cluster's administrator; of the cluster of $LEPTON_TEST_KUBECONFIG where that is set."""
+    if GIVEN:
+        return Api(from_kubeconfig(Path(GIVEN), tmp_path_factory.mktemp("kubeconfig")))
+    plane: ControlPlane = request.getfixturevalue("control_plane")
+    return plane.api
 
 
 @pytest.fixture(scope="session")

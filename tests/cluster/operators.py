@@ -19,7 +19,8 @@ GROUP = "lepton-operators"
 NAMESPACE = "lepton-system"
 LEASE = "lepton-operator"
 # A successor of a killed operator waits for the Lease to run out: here not long.
-SHORT_LEASE = ("--lease-duration=3", "--renew-deadline=2", "--retry-period=0.5")
+SHORT_LEASE = ("--lease-duration=6", "--renew-deadline=5.5", "--retry-period=0.5")
+NO_LEASE = ("--no-leader-election",)
 
 
 def install(api: Api) -> None:

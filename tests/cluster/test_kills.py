@@ -3,27 +3,28 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.cluster import life
-from tests.cluster.api import Api, eventually
+from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.models import differences, normal
-from tests.cluster.operators import NAMESPACE, SHORT_LEASE, Operator, quiet
+from tests.cluster.operators import NO_LEASE, Operator, quiet
 
+State = dict[str, Object]
 MODELS = 50
 KILLS = 5
 SEED = 7
 
 
-def lived(api: Api, plane: ControlPlane, operator: Operator, namespace: str, seconds: float) -> dict[str, object]:
+def lived(api: Api, plane: ControlPlane, operator: Operator, namespace: str, seconds: float) -> State:
     """The normal end state of a life in a new namespace."""
     api.create({"kind": "Namespace", "metadata": {"name": namespace}})
     life.live(api, namespace, life.script(MODELS, SEED), seconds)
     settle(api, plane, operator, namespace)
-    return dict(normal(api, namespace))
+    return normal(api, namespace)
 
 
 def settle(api: Api, plane: ControlPlane, operator: Operator, namespace: str) -> None:
@@ -41,19 +42,27 @@ def settle(api: Api, plane: ControlPlane, operator: Operator, namespace: str) ->
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: ControlPlane, installed: Api, running: Operator) -> dict[str, object]:
+def subject(cluster: ControlPlane, installed: Api, running: Operator) -> Iterator[Operator]:
+    """An operator that leads as soon as it runs, so that every kill hits one at work."""
+    if running.process.poll() is None:
+        running.stop()
+    started = Operator(cluster, "subject", args=NO_LEASE)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: ControlPlane, installed: Api, subject: Operator) -> State:
     """The end state when nothing goes wrong."""
-    if running.process.poll() is not None:
-        running.restart(SHORT_LEASE)
-    state = lived(installed, cluster, running, "undisturbed", 5)
+    state = lived(installed, cluster, subject, "undisturbed", 5)
     assert sum(name.startswith("LeptonModel/") for name in state) == MODELS - MODELS // 10
     installed.delete_all("LeptonModel", "undisturbed")
     return state
 
 
-def same(api: Api, namespace: str, expected: dict[str, object]) -> None:
+def same(api: Api, namespace: str, expected: State) -> None:
     found = normal(api, namespace)
-    assert not differences(expected, found)  # type: ignore[arg-type]
+    assert not differences(expected, found)
 
 
 def disturb(moments: list[float], what: Callable[[], None]) -> threading.Thread:
@@ -70,15 +79,13 @@ def disturb(moments: list[float], what: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def test_kill_9_at_random_moments(
-    cluster: ControlPlane, installed: Api, operator: Operator, undisturbed: dict[str, object]
-) -> None:
+def test_kill_9_at_random_moments(cluster: ControlPlane, installed: Api, subject: Operator, undisturbed: State) -> None:
     chance = random.Random(SEED)
     moments = sorted(chance.uniform(0.2, 14) for _ in range(KILLS))
 
     def kill() -> None:
-        operator.kill()
-        operator.restart()
+        subject.kill()
+        subject.restart()
 
     thread = disturb(moments, kill)
     try:
@@ -86,19 +93,18 @@ def test_kill_9_at_random_moments(
         life.live(installed, "killed", life.script(MODELS, SEED), 15)
     finally:
         thread.join()
-    settle(installed, cluster, operator, "killed")
+    settle(installed, cluster, subject, "killed")
     same(installed, "killed", undisturbed)
     installed.delete_all("LeptonModel", "killed")
 
 
 @pytest.mark.parametrize("program", ["kube-apiserver", "etcd"])
 def test_the_control_plane_restarts(
-    cluster: ControlPlane, installed: Api, operator: Operator, undisturbed: dict[str, object], program: str
+    cluster: ControlPlane, installed: Api, subject: Operator, undisturbed: State, program: str
 ) -> None:
     if program not in cluster.programs:
         pytest.skip("not our own control plane")
     namespace = f"restarted-{program}"
-    process = operator.process
     thread = disturb([1.5], lambda: cluster.restart(program, wait=False))
     try:
         eventually(lambda: _made(installed, namespace), "the namespace", every=0.2)
@@ -106,11 +112,7 @@ def test_the_control_plane_restarts(
     finally:
         thread.join()
     cluster.wait_ready()
-    if operator.process.poll() is not None:  # It lost its Lease and ended; a kubelet starts it again.
-        assert operator.process is process
-        operator.restart()
-    eventually(lambda: installed.find("Lease", "lepton-operator", NAMESPACE), "the Lease")
-    settle(installed, cluster, operator, namespace)
+    settle(installed, cluster, subject, namespace)
     same(installed, namespace, undisturbed)
     installed.delete_all("LeptonModel", namespace)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lepton_operator.settings import REQUEST_TIMEOUT, LeaseSettings
 from tests.cluster.api import Api, eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.leadership import Terms, renewals, trespasses
@@ -15,7 +16,7 @@ from tests.cluster.operators import NAMESPACE, Operator
 from tests.cluster.relay import Relay
 
 LEASE = "lepton-operator"
-TERMS = Terms(duration=15, timeout=10)
+TERMS = Terms(LeaseSettings.duration, REQUEST_TIMEOUT)
 TAKEOVER_SECONDS = 20
 
 
