@@ -7,6 +7,32 @@ import torch
 
 from lepton_engine.core.plan import StepPlan
 from lepton_engine.layers.batch import BatchContext, KVGroupBatch
+from lepton_engine.runtime.transfer import to_device
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """The input of a forward pass on the host.
+
+    Attributes:
+        input_ids: int64 [num_tokens]; tokens that are still on the device stand as 0.
+        pending_rows, pending_slots: int64, where those stand and the slots that hold them.
+        positions: int64 [num_tokens]. query_start: int64 [num_seqs + 1]. seq_lens, query_lens: int64 [num_seqs].
+        block_tables: of each KV group, int64 [num_seqs, blocks of the longest], padded with 0.
+        slot_mappings: of each KV group, int64 [num_tokens].
+        sample_rows: int64 [num_samples], the row of input_ids whose logits each sample takes.
+    """
+
+    input_ids: np.ndarray
+    pending_rows: np.ndarray
+    pending_slots: np.ndarray
+    positions: np.ndarray
+    query_start: np.ndarray
+    seq_lens: np.ndarray
+    query_lens: np.ndarray
+    block_tables: tuple[np.ndarray, ...]
+    slot_mappings: tuple[np.ndarray, ...]
+    sample_rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,8 +53,8 @@ class Batch:
     sample_rows: torch.Tensor
 
 
-def build_batch(plan: StepPlan, num_groups: int, block_size: int, device: torch.device) -> Batch:
-    """Lay the plan's tokens out flat, in its order. Nothing here waits for the device."""
+def lay_out(plan: StepPlan, num_groups: int, block_size: int) -> HostBatch:
+    """Lay the plan's tokens out flat, in its order."""
     token_ids: list[int] = []
     pending_rows: list[int] = []
     pending_slots: list[int] = []
@@ -45,33 +71,56 @@ def build_batch(plan: StepPlan, num_groups: int, block_size: int, device: torch.
     query_start = np.concatenate(([0], np.cumsum(lengths)))
     owners = np.repeat(np.arange(len(lengths)), lengths)
     positions = np.arange(plan.num_tokens) - (query_start[:-1] - starts)[owners]
-    seq_lens = starts + lengths
-
-    def to_device(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        tensor = torch.from_numpy(array).to(dtype)
-        return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-    groups = []
+    block_tables, slot_mappings = [], []
     for group in range(num_groups):
         tables = [entry.sequence.blocks[group] for entry in plan.scheduled]
         block_table = np.zeros((len(tables), max(map(len, tables))), dtype=np.int64)
         for row, table in enumerate(tables):
             block_table[row, : len(table)] = table
-        slots = block_table[owners, positions // block_size] * block_size + positions % block_size
-        groups.append(KVGroupBatch(to_device(block_table, torch.int32), to_device(slots, torch.int64)))
-    context = BatchContext(
-        positions=to_device(positions, torch.int64),
-        query_start=to_device(query_start, torch.int32),
-        seq_lens=to_device(seq_lens, torch.int32),
-        query_lens=tuple(lengths.tolist()),
-        max_seq_len=int(seq_lens.max()),
-        groups=tuple(groups),
-    )
+        block_tables.append(block_table)
+        slot_mappings.append(block_table[owners, positions // block_size] * block_size + positions % block_size)
     ends = query_start[1:] - 1
-    return Batch(
-        input_ids=to_device(np.array(token_ids, dtype=np.int64), torch.int64),
-        pending_rows=to_device(np.array(pending_rows), torch.int64) if pending_rows else None,
-        pending_slots=to_device(np.array(pending_slots), torch.int64) if pending_slots else None,
-        context=context,
-        sample_rows=to_device(ends[[sample.row for sample in plan.samples]], torch.int64),
+    return HostBatch(
+        input_ids=np.array(token_ids, dtype=np.int64),
+        pending_rows=np.array(pending_rows, dtype=np.int64),
+        pending_slots=np.array(pending_slots, dtype=np.int64),
+        positions=positions,
+        query_start=query_start,
+        seq_lens=starts + lengths,
+        query_lens=lengths,
+        block_tables=tuple(block_tables),
+        slot_mappings=tuple(slot_mappings),
+        sample_rows=ends[[sample.row for sample in plan.samples]],
     )
+
+
+def to_tensors(host: HostBatch, device: torch.device) -> Batch:
+    """The batch on a device. Nothing here waits for it."""
+
+    def send(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+        return to_device(torch.from_numpy(array).to(dtype), device)
+
+    pending = len(host.pending_rows) > 0
+    context = BatchContext(
+        positions=send(host.positions, torch.int64),
+        query_start=send(host.query_start, torch.int32),
+        seq_lens=send(host.seq_lens, torch.int32),
+        query_lens=tuple(host.query_lens.tolist()),
+        max_seq_len=int(host.seq_lens.max()),
+        groups=tuple(
+            KVGroupBatch(send(table, torch.int32), send(slots, torch.int64))
+            for table, slots in zip(host.block_tables, host.slot_mappings, strict=True)
+        ),
+    )
+    return Batch(
+        input_ids=send(host.input_ids, torch.int64),
+        pending_rows=send(host.pending_rows, torch.int64) if pending else None,
+        pending_slots=send(host.pending_slots, torch.int64) if pending else None,
+        context=context,
+        sample_rows=send(host.sample_rows, torch.int64),
+    )
+
+
+def build_batch(plan: StepPlan, num_groups: int, block_size: int, device: torch.device) -> Batch:
+    """A plan's batch on a device. Nothing here waits for it."""
+    return to_tensors(lay_out(plan, num_groups, block_size), device)

@@ -1,16 +1,20 @@
 """Runs plans: block copies, one forward pass, samples; the next tokens stay on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from lepton_engine.core.events import TokenLogprobs
 from lepton_engine.core.kv_layout import KVCacheLayout
 from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.models.base import CausalLM
-from lepton_engine.runtime.batch import Batch, build_batch
+from lepton_engine.runtime.batch import lay_out, to_tensors
+from lepton_engine.runtime.graphs import DecodeGraphs, StepGraph
 from lepton_engine.runtime.prompt_scores import score_prompt
 from lepton_engine.runtime.sampler import SampledTokens, Sampler, SampleRow, sequence_seed
+from lepton_engine.runtime.transfer import to_device
 
 
 class Runner:
@@ -38,30 +42,51 @@ class Runner:
         model.bind_kv_cache(caches, [layout.group_of_layer(i) for i in range(len(caches))])
         self._sampler = Sampler(model.vocab_size, max_num_seqs, device)
         self._last_tokens = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
+        self._graphs: DecodeGraphs | None = None
+
+    def make_graphs(self, new_graph: Callable[[], StepGraph] | None = None) -> DecodeGraphs:
+        """Graphs of the decode steps over this runner's KV cache, nothing recorded yet; see `DecodeGraphs`."""
+        return DecodeGraphs(
+            self._model,
+            self._last_tokens,
+            num_groups=len(self._layout.groups),
+            block_size=self._layout.block_size,
+            max_tokens=self._layout.max_tokens,
+            max_num_seqs=len(self._last_tokens),
+            new_graph=new_graph,
+        )
+
+    def capture_graphs(self, new_graph: Callable[[], StepGraph] | None = None) -> None:
+        """Record the decode steps; from now on they are replayed."""
+        graphs = self.make_graphs(new_graph)
+        graphs.capture()
+        self._graphs = graphs
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> "LaunchedStep":
         """Start a step. On CUDA nothing here waits for the device."""
         self._copy_blocks(plan)
-        batch = build_batch(plan, len(self._layout.groups), self._layout.block_size, self._device)
-        if batch.pending_rows is not None and batch.pending_slots is not None:
-            batch.input_ids[batch.pending_rows] = self._last_tokens[batch.pending_slots]
-        hidden = self._model(batch.input_ids, batch.context)
-        prompt_scores = self._score_prompts(plan, batch, hidden)
-        sampled = self._sample(plan, batch, hidden) if plan.samples else None
+        host = lay_out(plan, len(self._layout.groups), self._layout.block_size)
+        if self._graphs is not None and self._graphs.takes(plan):
+            hidden = self._graphs.run(host)
+        else:
+            batch = to_tensors(host, self._device)
+            if batch.pending_rows is not None and batch.pending_slots is not None:
+                batch.input_ids[batch.pending_rows] = self._last_tokens[batch.pending_slots]
+            hidden = self._model(batch.input_ids, batch.context)
+        prompt_scores = self._score_prompts(plan, hidden)
+        sampled = self._sample(plan, host.sample_rows, hidden) if plan.samples else None
         return LaunchedStep(plan, sampled, prompt_scores)
 
     def _copy_blocks(self, plan: StepPlan) -> None:
         for group in {copy.group for copy in plan.copies}:
             pairs = [(copy.source, copy.target) for copy in plan.copies if copy.group == group]
-            source, target = torch.tensor(pairs, device=self._device).unbind(1)
+            source, target = to_device(torch.tensor(pairs), self._device).unbind(1)
             for layer in self._layout.groups[group].layers:
                 for cache in self._caches[layer]:
                     cache[target] = cache[source]
 
-    def _score_prompts(
-        self, plan: StepPlan, batch: Batch, hidden: torch.Tensor
-    ) -> dict[int, tuple[int, list[TokenLogprobs]]]:
+    def _score_prompts(self, plan: StepPlan, hidden: torch.Tensor) -> dict[int, tuple[int, list[TokenLogprobs]]]:
         scores = {}
         start = 0
         for row, entry in enumerate(plan.scheduled):
@@ -73,8 +98,10 @@ class Runner:
             start += entry.num_tokens
         return scores
 
-    def _sample(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor) -> SampledTokens:
-        logits = self._model.logits(hidden[batch.sample_rows])
+    def _sample(self, plan: StepPlan, sample_rows: np.ndarray, hidden: torch.Tensor) -> SampledTokens:
+        if not np.array_equal(sample_rows, np.arange(len(hidden))):
+            hidden = hidden[to_device(torch.from_numpy(sample_rows), self._device)]
+        logits = self._model.logits(hidden)
         rows = []
         for sample in plan.samples:
             sequence, request = sample.sequence, sample.sequence.request
@@ -91,7 +118,7 @@ class Runner:
                 )
             )
         sampled = self._sampler.sample(logits, rows)
-        slots = torch.tensor([row.slot for row in rows], device=self._device)
+        slots = to_device(torch.tensor([row.slot for row in rows]), self._device)
         self._last_tokens[slots] = sampled.token_ids
         return sampled
 

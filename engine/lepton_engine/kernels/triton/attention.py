@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.triton.launch import blocks, next_power, processors, widens
 from lepton_engine.kernels.triton.tuning import pick
 
@@ -34,7 +35,7 @@ def _find_sequence(query_start_ptr, num_seqs, index, TOKENS: tl.constexpr):
     return low
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_seqs", "splits", "window", "softcap"])
 def _attend(
     q_ptr,
     k_ptr,
@@ -42,6 +43,8 @@ def _attend(
     out_ptr,
     sums_ptr,
     stats_ptr,
+    k_scale_ptr,
+    v_scale_ptr,
     table_ptr,
     query_start_ptr,
     seq_len_ptr,
@@ -57,6 +60,8 @@ def _attend(
     block_stride,
     head_stride,
     row_stride,
+    scale_block_stride,
+    scale_head_stride,
     table_stride,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -70,6 +75,8 @@ def _attend(
     FIXED_SPLIT: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFTCAP: tl.constexpr,
+    SCALED: tl.constexpr,
+    FP8: tl.constexpr,
     WIDE: tl.constexpr,
 ):
     index = tl.program_id(0)
@@ -128,15 +135,22 @@ def _attend(
         seen = (key < high) & (key >= begin)
         block = tl.load(table_ptr + seq.to(tl.int64) * table_stride + key // BLOCK_SIZE, mask=seen, other=0)
         at = block.to(tl.int64) * block_stride + kv_head * head_stride + (key % BLOCK_SIZE) * row_stride
-        k = tl.load(k_ptr + at[None, :] + column[:, None], mask=seen[None, :] & inside[:, None], other=0.0)
-        v = tl.load(v_ptr + at[:, None] + column[None, :], mask=seen[:, None] & inside[None, :], other=0.0)
-        if WIDE:
+        k = tl.load(k_ptr + at[None, :] + column[:, None], mask=seen[None, :] & inside[:, None], other=0)
+        v = tl.load(v_ptr + at[:, None] + column[None, :], mask=seen[:, None] & inside[None, :], other=0)
+        if FP8:
+            k = k.to(tl.float8e4nv, bitcast=True)
+            v = v.to(tl.float8e4nv, bitcast=True)
+        if SCALED or WIDE:
             k = k.to(tl.float32)
             v = v.to(tl.float32)
-        else:
+        if not WIDE:
             k = k.to(dtype)
             v = v.to(dtype)
         scores = tl.dot(q, k, input_precision="ieee") * scale
+        if SCALED:
+            # Scales belong to keys and values as a whole, so they multiply what is summed rather than every element.
+            scale_at = block.to(tl.int64) * scale_block_stride + kv_head * scale_head_stride + key % BLOCK_SIZE
+            scores *= tl.load(k_scale_ptr + scale_at, mask=seen, other=0.0)[None, :]
         if SOFTCAP:
             scores = softcap * (1.0 - 2.0 / (tl.exp(2.0 * scores / softcap) + 1.0))
         scores *= 1.4426950408889634  # log2(e), for powers of two below
@@ -150,6 +164,8 @@ def _attend(
         shrink = tl.exp2(best - base)
         total = total * shrink + tl.sum(weights, axis=1)
         sums = sums * shrink[:, None]
+        if SCALED:
+            weights *= tl.load(v_scale_ptr + scale_at, mask=seen, other=0.0)[None, :]
         sums = tl.dot(weights.to(v.dtype), v, sums, input_precision="ieee")
         best = higher
     target = (start + token).to(tl.int64) * q_heads + head
@@ -168,7 +184,7 @@ def _attend(
         tl.store(out_at, sums.to(out_ptr.dtype.element_ty), mask=used[:, None] & inside[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits"])
 def _add_splits(
     sums_ptr, stats_ptr, out_ptr, splits, HEAD_DIM: tl.constexpr, DIM: tl.constexpr, SPLITS_BLOCK: tl.constexpr
 ):
@@ -180,14 +196,20 @@ def _add_splits(
     column = tl.arange(0, DIM)
     out = tl.zeros([DIM], dtype=tl.float32)
     total = 0.0
-    # One after the other: empty splits at the end then change nothing, however many there are.
-    for s in range(splits):
-        at = row * splits + s
-        own = tl.load(stats_ptr + at * 2 + 1)
-        weight = tl.exp2(tl.load(stats_ptr + at * 2) - base)
-        part = tl.load(sums_ptr + at * HEAD_DIM + column, mask=column < tl.where(own > 0.0, HEAD_DIM, 0), other=0.0)
-        out += part * weight
-        total += own * weight
+    # Eight at a time in a fixed order: empty splits at the end then change nothing, however many there are.
+    for start in range(0, splits, 8):
+        part = start + tl.arange(0, 8)
+        at = row * splits + part
+        own = tl.load(stats_ptr + at * 2 + 1, mask=part < splits, other=0.0)
+        best = tl.load(stats_ptr + at * 2, mask=part < splits, other=float("-inf"))
+        weight = tl.exp2(best - base)
+        sums = tl.load(
+            sums_ptr + at[:, None] * HEAD_DIM + column[None, :],
+            mask=(own > 0.0)[:, None] & (column < HEAD_DIM)[None, :],
+            other=0.0,
+        )
+        out += tl.sum(sums * weight[:, None], axis=0)
+        total += tl.sum(own * weight, axis=0)
     out = out / tl.where(total > 0.0, total, 1.0)
     tl.store(out_ptr + row * HEAD_DIM + column, out.to(out_ptr.dtype.element_ty), mask=column < HEAD_DIM)
 
@@ -208,6 +230,7 @@ def paged_attention(
     group: KVGroupBatch,
     scale: float,
     window: int | None,
+    scales: KVScales | None = None,
     *,
     softcap: float | None = None,
     invariant: bool = False,
@@ -243,6 +266,10 @@ def paged_attention(
     rows = next_power(max(tiles.get("rows", 16), packed), 16)
     per_program = rows // packed
     sums = stats = out
+    fp8 = k_cache.dtype == torch.float8_e4m3fn
+    if fp8:
+        # As bytes: a masked load of fp8 itself has no zero.
+        k_cache, v_cache = k_cache.view(torch.uint8), v_cache.view(torch.uint8)
     if splits > 1:
         sums = torch.empty(tokens * heads * splits * dim, dtype=torch.float32, device=q.device)
         stats = torch.empty(tokens * heads * splits * 2, dtype=torch.float32, device=q.device)
@@ -254,6 +281,8 @@ def paged_attention(
         out,
         sums,
         stats,
+        scales.keys if scales is not None else k_cache,
+        scales.values if scales is not None else v_cache,
         group.block_table,
         batch.query_start,
         batch.seq_lens,
@@ -269,6 +298,8 @@ def paged_attention(
         k_cache.stride(0),
         k_cache.stride(1),
         k_cache.stride(2),
+        scales.keys.stride(0) if scales is not None else 0,
+        scales.keys.stride(1) if scales is not None else 0,
         group.block_table.stride(0),
         GROUP=packed,
         HEAD_DIM=dim,
@@ -282,6 +313,8 @@ def paged_attention(
         FIXED_SPLIT=invariant,
         WINDOW=window is not None,
         SOFTCAP=softcap is not None,
+        SCALED=scales is not None,
+        FP8=fp8,
         WIDE=widens(q.dtype),
         num_warps=tiles["warps"],
         num_stages=tiles["stages"],

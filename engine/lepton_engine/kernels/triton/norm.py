@@ -7,7 +7,7 @@ import triton.language as tl
 from lepton_engine.kernels.triton.launch import blocks, next_power
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _rms_norm(
     x_ptr,
     residual_ptr,

@@ -1,6 +1,7 @@
 """Tile sizes as data: one table a chip in tables/, and a default for chips that nobody has measured.
 
 A table is JSON: `chips`, parts of the device names that it is for; `capability`, the least compute capability;
+`limits`, up to how many rows our own products are used;
 `kernels`, for each kernel a list of rules. A rule's `max_NAME` entries are upper bounds of the call's sizes; the first
 rule that holds gives the rest of its entries as the kernel's tile sizes. The last rule has no bounds.
 """
@@ -27,6 +28,9 @@ TILES: dict[str, frozenset[str]] = {
     "sampling": frozenset({"chunk", "warps"}),
 }
 
+# Up to how many rows our own products are used, for plain and for quantised weights.
+LIMITS = frozenset({"dense_rows", "quantized_rows"})
+
 
 class TuningTableError(ValueError):
     """A table that cannot be used; the message names the file and the entry."""
@@ -36,6 +40,9 @@ def check_table(name: str, table: dict[str, Any]) -> None:
     """Raises:
     TuningTableError: a kernel is missing or unknown, a rule lacks an entry, or no rule is left for large sizes.
     """
+    limits = table.get("limits")
+    if not isinstance(limits, dict) or limits.keys() != LIMITS or not all(isinstance(v, int) for v in limits.values()):
+        raise TuningTableError(f"{name}: limits must be integers for exactly {', '.join(sorted(LIMITS))}")
     kernels = table.get("kernels")
     if not isinstance(kernels, dict) or kernels.keys() != TILES.keys():
         raise TuningTableError(f"{name}: kernels must be exactly {', '.join(TILES)}")
@@ -75,6 +82,12 @@ def _table_of(device: torch.device) -> str:
     if device.type != "cuda":
         return DEFAULT
     return table_for(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+
+
+def limit(name: str, device: torch.device) -> int:
+    """One of `LIMITS` for that device."""
+    found: int = tables()[_table_of(device)]["limits"][name]
+    return found
 
 
 def pick(kernel: str, device: torch.device, **sizes: int) -> dict[str, int]:

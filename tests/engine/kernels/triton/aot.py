@@ -60,6 +60,8 @@ def record(self: JITFunction[Any], *args: Any, grid: Any, warmup: bool, **kwargs
             attributes[(index,)] = [["tt.divisibility", 16]]
         elif isinstance(value, float):
             signature[parameter.name] = "fp32"
+        elif parameter.do_not_specialize:
+            signature[parameter.name] = "i32"
         elif value == 1:
             signature[parameter.name], constants[parameter.name] = "constexpr", 1
         else:

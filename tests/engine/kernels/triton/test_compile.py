@@ -9,6 +9,8 @@ import pytest
 
 SHARED_LIMIT = 227 << 10  # bytes that a block may use on Hopper
 
+SPILL_LIMIT = 64  # bytes of registers a thread that may go to memory
+
 
 @pytest.mark.parametrize("table", ["h100", "default"])
 def test_all_kernels_compile_for_hopper(table: str) -> None:
@@ -26,4 +28,4 @@ def test_all_kernels_compile_for_hopper(table: str) -> None:
     for kernel in compiled:
         assert kernel["cubin"] > 0
         assert kernel["shared"] <= SHARED_LIMIT, kernel["launch"]
-        assert kernel.get("stack", 0) == 0, kernel["launch"]
+        assert kernel.get("stack", 0) <= SPILL_LIMIT, kernel["launch"]

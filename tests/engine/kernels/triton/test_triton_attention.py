@@ -10,6 +10,7 @@ import torch
 
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.triton import attention, tuning
 from lepton_engine.kernels.triton.attention import paged_attention
 
@@ -94,6 +95,23 @@ def test_split_contexts_of_decodes(
     case = on(device, attention_case(lens, 4, 2, 16, 16, torch.float32, window=window))
     expected = reference.paged_attention(*case, 0.3, window)
     check(paged_attention(*case, 0.3, window, splits=splits), expected)
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.int8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("window", [None, 30])
+def test_quantised_caches(
+    cache_dtype: torch.dtype, window: int | None, attention_case: Callable[..., Case], device: torch.device
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    for lens in MIXES[1:]:
+        q, k, _, batch, group = on(device, attention_case(lens, 4, 2, 16, 8, torch.float32, window=window))
+        stored = [(torch.randn(k.shape, generator=generator) * 40).to(device).to(cache_dtype) for _ in range(2)]
+        scales = KVScales(*(torch.rand(k.shape[:3], generator=generator).to(device) * 0.02 for _ in range(2)))
+        keys, values = stored
+        expected = reference.paged_attention(q, keys, values, batch, group, 0.3, window, scales)
+        for invariant in (False, True):
+            out = paged_attention(q, keys, values, batch, group, 0.3, window, scales, invariant=invariant)
+            torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_soft_cap_bounds_the_scores(attention_case: Callable[..., Case], device: torch.device) -> None:

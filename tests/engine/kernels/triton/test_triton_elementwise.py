@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lepton_engine.kernels import reference
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.triton.activation import silu_mul
 from lepton_engine.kernels.triton.kv_store import store_kv
 from lepton_engine.kernels.triton.launch import INTERPRETED
@@ -106,3 +107,26 @@ def test_store_kv(
     assert torch.equal(caches[0], caches[2])
     assert torch.equal(caches[1], caches[3])
     assert caches[0].any()
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.int8, torch.float8_e4m3fn])
+def test_store_into_quantised_caches(
+    cache_dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> None:
+    k, v = (torch.randn(5, 3, 20, generator=generator).to(device) for _ in range(2))
+    k[1, 1] = 0
+    slots = torch.tensor([9, 3, 30, 0, 17], device=device)
+    made = []
+    for store in (store_kv, reference.store_kv):
+        caches = [torch.zeros(8, 3, 4, 20, device=device).to(cache_dtype) for _ in range(2)]
+        scales = KVScales(*(torch.full((8, 3, 4), -1.0, device=device) for _ in range(2)))
+        store(k, v, caches[0], caches[1], slots, scales)
+        made.append((caches, scales))
+    (caches, scales), (expected, expected_scales) = made
+    assert torch.equal(scales.keys, expected_scales.keys)
+    assert torch.equal(scales.values, expected_scales.values)
+    for ours, theirs in zip(caches, expected, strict=True):
+        # The interpreter loses the carry where a value rounds up to a power of two in fp8 (Triton 3.9).
+        carried = torch.frexp(theirs.float()).mantissa.abs() == 0.5
+        skipped = carried if INTERPRETED and cache_dtype != torch.int8 else torch.zeros_like(carried)
+        assert torch.equal(ours.float()[~skipped], theirs.float()[~skipped])

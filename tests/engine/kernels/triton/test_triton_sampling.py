@@ -1,0 +1,73 @@
+"""Argmax and draws give the very tokens of the sampler's own functions."""
+
+import pytest
+import torch
+
+from lepton_engine.kernels.triton import sampling
+from lepton_engine.kernels.triton.sampling import draw_from_logits
+from lepton_engine.runtime import selection
+from lepton_engine.runtime.uniform import uniform
+
+SIZES = [1, 2, 100, 4096, 5000, 9000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_first_argmax(size: int, device: torch.device, generator: torch.Generator) -> None:
+    rows = torch.randint(-3, 4, (7, size), generator=generator).float()  # many ties
+    rows[2] = -torch.inf
+    rows[3, size // 2] = torch.inf
+    rows[4, size - 1] = 7.0
+    rows = rows.to(device)
+    best, tokens = sampling.first_argmax(rows)
+    expected, indices = selection.first_argmax(rows)
+    assert torch.equal(best, expected)
+    assert torch.equal(tokens, indices)
+    rows[5, size // 3] = torch.nan
+    best, tokens = sampling.first_argmax(rows)
+    assert best.isnan().tolist() == [False] * 5 + [True, False]
+    assert 0 <= int(tokens[5]) < size
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 3.0])
+def test_draws_are_the_samplers(
+    size: int, temperature: float, device: torch.device, generator: torch.Generator
+) -> None:
+    count = 24
+    logits = (torch.randn(count, size, generator=generator) * 4).to(device)
+    logits[3, : size - 1] = -torch.inf
+    best, _ = selection.first_argmax(logits)
+    unit = 2.0 ** min(40, 53 - size.bit_length())
+    scale = torch.full((count,), temperature, device=device)
+    numbers = [uniform(seed, 5) for seed in range(count - 2)] + [0.0, 1.0 - 2.0**-53]
+    uniforms = torch.tensor(numbers, dtype=torch.float64, device=device)
+    weights = (logits - best[:, None]).div_(scale[:, None]).exp_().mul_(unit).floor_()
+    expected = selection.draw(weights, uniforms)
+    assert torch.equal(sampling.draw(weights, uniforms), expected)
+    drawn = draw_from_logits(logits, best, scale, uniforms, unit)
+    # exp() may differ in its last place: then a draw at the very border between two tokens may too.
+    assert (drawn == expected).sum() >= count - 1
+
+
+def test_a_draws_distribution(device: torch.device) -> None:
+    logits = torch.tensor([0.5, 0.125, 0.25, 0.125]).log().expand(4000, 4).contiguous().to(device)
+    uniforms = torch.tensor([uniform(9, i) for i in range(4000)], dtype=torch.float64, device=device)
+    ones = torch.ones(4000, device=device)
+    drawn = draw_from_logits(logits, logits.amax(-1), ones, uniforms, 2.0**40)
+    shares = torch.bincount(drawn, minlength=4).float().cpu() / 4000
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.125, 0.25, 0.125]), atol=0.03, rtol=0)
+
+
+def test_rows_without_a_token_draw_the_first(device: torch.device) -> None:
+    logits = torch.full((2, 50), -torch.inf, device=device)
+    logits[1, 7] = torch.nan
+    best, _ = selection.first_argmax(logits)
+    half = torch.full((2,), 0.5, dtype=torch.float64, device=device)
+    drawn = draw_from_logits(logits, best, torch.ones(2, device=device), half, 2.0**40)
+    assert ((drawn >= 0) & (drawn < 50)).all()
+
+
+def test_strided_numbers(device: torch.device, generator: torch.Generator) -> None:
+    weights = torch.randint(0, 9, (5, 300), generator=generator).float().to(device)
+    numbers = torch.rand(5, 2, generator=generator, dtype=torch.float64).to(device)
+    assert torch.equal(sampling.draw(weights, numbers[:, 1]), selection.draw(weights, numbers[:, 1]))
