@@ -140,3 +140,40 @@ def differences(left: dict[str, Object], right: dict[str, Object]) -> list[str]:
             if left[name][part] != right[name].get(part):
                 lines.append(f"{name} {part}: {json.dumps(left[name][part])} != {json.dumps(right[name].get(part))}")
     return lines
+
+
+def largest() -> Object:
+    """A model with every list, map and string about as long as the schema lets it be."""
+    requirement = {"key": "k" * 63, "operator": "In", "values": ["v" * 63] * 16}
+    selector = {
+        "matchLabels": {f"{i:02}" + "k" * 61: "v" * 63 for i in range(16)},
+        "matchExpressions": [requirement] * 8,
+    }
+    term = {"topologyKey": "zone", "labelSelector": selector, "namespaces": ["n" * 63] * 16}
+    weighted = [{"weight": 1, "podAffinityTerm": term}] * 8
+    pods = {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term] * 8,
+        "preferredDuringSchedulingIgnoredDuringExecution": weighted,
+    }
+    node = {"matchExpressions": [requirement] * 8}
+    nodes = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [node] * 8},
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": node}] * 8,
+    }
+    return model(
+        "m" * 48,
+        server={"args": ["--x=" + "y" * 183] * 32, "image": "i" * 512},
+        pod={
+            "env": [{"name": f"V{i:02}", "value": "x" * 750} for i in range(32)],
+            "annotations": {f"a{i:02}": "x" * 375 for i in range(16)},
+            "labels": {f"l{i:02}": "v" * 63 for i in range(16)},
+            "tolerations": [{"key": "k" * 317, "value": "v" * 63}] * 16,
+            "affinity": {"nodeAffinity": nodes, "podAffinity": pods, "podAntiAffinity": pods},
+            "topologySpread": [{"topologyKey": f"zone{i}"} for i in range(4)],
+            "imagePullSecrets": [{"name": f"{i}" + "s" * 252} for i in range(8)],
+        },
+        networkPolicy={
+            "from": [{"podSelector": selector, "namespaceSelector": selector}] * 16,
+            "metricsFrom": [{"podSelector": selector}] * 8,
+        },
+    )

@@ -12,7 +12,7 @@ import pytest
 from lepton_operator.crd import crd
 from tests.cluster.api import Api, ApiError, Object, eventually
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.models import model
+from tests.cluster.models import largest, model
 from tests.cluster.operators import install
 
 NAME = "leptonmodels.lepton.dev"
@@ -92,6 +92,14 @@ REFUSED_AT_CREATION: list[tuple[Object, str]] = [
     (
         model(pod={"env": [{"name": "A"}, {"name": "A"}]}),
         'spec.pod.env[1]: Duplicate value: {"name":"A"}',
+    ),
+    (
+        model(pod={"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}),
+        'spec.pod.imagePullSecrets[1]: Duplicate value: {"name":"a"}',
+    ),
+    (
+        model(pod={"topologySpread": [{"topologyKey": "zone"}, {"topologyKey": "zone", "maxSkew": 2}]}),
+        "spec.pod.topologySpread[1]: Duplicate value",
     ),
     (model(quantization={"weights": "int3"}), 'Unsupported value: "int3": supported values: "none", "int8", "int4"'),
 ]
@@ -219,42 +227,10 @@ def test_unknown_fields_are_refused_where_asked(created: Api) -> None:
 
 
 def test_a_spec_of_the_largest_size_is_taken_and_read_back(created: Api) -> None:
-    requirement = {"key": "k" * 63, "operator": "In", "values": ["v" * 63] * 16}
-    selector = {
-        "matchLabels": {f"{i:02}" + "k" * 61: "v" * 63 for i in range(16)},
-        "matchExpressions": [requirement] * 8,
-    }
-    term = {"topologyKey": "zone", "labelSelector": selector, "namespaces": ["n" * 63] * 16}
-    weighted = [{"weight": 1, "podAffinityTerm": term}] * 8
-    pods = {
-        "requiredDuringSchedulingIgnoredDuringExecution": [term] * 8,
-        "preferredDuringSchedulingIgnoredDuringExecution": weighted,
-    }
-    node = {"matchExpressions": [requirement] * 8, "matchFields": [requirement] * 8}
-    nodes = {
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [node] * 8},
-        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": node}] * 8,
-    }
-    body = model(
-        "m" * 48,
-        server={"args": ["--x=" + "y" * 183] * 32, "image": "i" * 512},
-        pod={
-            "env": [{"name": f"V{i:02}", "value": "x" * 750} for i in range(32)],
-            "annotations": {f"a{i:02}": "x" * 375 for i in range(16)},
-            "labels": {f"l{i:02}": "v" * 63 for i in range(16)},
-            "tolerations": [{"key": "k" * 317, "value": "v" * 63}] * 16,
-            "affinity": {"nodeAffinity": nodes, "podAffinity": pods, "podAntiAffinity": pods},
-            "topologySpread": [{"topologyKey": f"zone{i}"} for i in range(4)],
-            "imagePullSecrets": [{"name": "s" * 253}] * 8,
-        },
-        networkPolicy={
-            "from": [{"podSelector": selector, "namespaceSelector": selector}] * 16,
-            "metricsFrom": [{"podSelector": selector}] * 8,
-        },
-    )
+    body = largest()
     created.create(body)
     found = created.get("LeptonModel", "m" * 48)
-    assert found["spec"]["pod"]["affinity"]["podAffinity"] == pods
+    assert found["spec"]["pod"]["affinity"]["podAffinity"] == body["spec"]["pod"]["affinity"]["podAffinity"]
     assert len(json.dumps(found)) > 400_000
 
 
