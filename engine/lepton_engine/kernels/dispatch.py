@@ -74,7 +74,10 @@ def paged_attention(
 
 
 def linear(
-    x: torch.Tensor, weight: torch.Tensor | PanelWeight, bias: torch.Tensor | None, dtype: torch.dtype | None = None
+    x: torch.Tensor,
+    weight: torch.Tensor | PanelWeight | QuantizedWeight,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out].
 
@@ -84,7 +87,10 @@ def linear(
         if _native is None or not _native.takes_linear(x, weight):
             raise RuntimeError(f"no kernel takes rows of {x.dtype} and a weight of {weight.dtype} in panels")
         return _native.linear(x, weight, bias, dtype)
-    product = functional.linear(x, weight, bias)
+    if isinstance(weight, QuantizedWeight):
+        product = quantized_linear(x, weight, bias)
+    else:
+        product = functional.linear(x, weight, bias)
     return product if dtype is None else product.to(dtype)
 
 

@@ -72,6 +72,27 @@ class QuantizedWeight:
             permutation=None if self.permutation is None else self.permutation.to(device),
         )
 
+    def narrow(self, dim: int, start: int, length: int) -> "QuantizedWeight":
+        """The rows (dim 0) or columns (dim 1) from start on; the scales of a channel stay those of the whole.
+
+        Raises:
+            ValueError: columns of int4 that cut through a group, or that act-order has mixed.
+        """
+        if dim == 0:
+            zeros = None if self.zeros is None else self.zeros.narrow(0, start, length)
+            return replace(
+                self, data=self.data.narrow(0, start, length), scales=self.scales.narrow(0, start, length), zeros=zeros
+            )
+        if self.scheme != "int4":
+            return replace(self, data=self.data.narrow(1, start, length).contiguous())
+        size = self.group_size
+        if self.permutation is not None or start % size or length % size:
+            raise ValueError(f"columns {start} to {start + length} cannot be cut from groups of {size}")
+        first, count = start // size, length // size
+        zeros = None if self.zeros is None else self.zeros.narrow(1, first, count).contiguous()
+        data = self.data.narrow(1, start // 2, length // 2).contiguous()
+        return replace(self, data=data, scales=self.scales.narrow(1, first, count).contiguous(), zeros=zeros)
+
     def integers(self) -> torch.Tensor:
         """The stored values of int8 (signed) and int4 (unsigned), one an element, [out, in]."""
         if self.scheme != "int4":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from lepton_engine.distributed import SINGLE, Rank
 from lepton_engine.kernels import dispatch
 from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.quantized import QuantizedWeight
 
 
 class Parallel(Enum):
@@ -20,6 +22,19 @@ class Parallel(Enum):
     ROW = "row"
 
 
+class Quantizable(Protocol):
+    """A layer whose weight may be quantised.
+
+    Attributes:
+        adopted: name of the parameter that `adopt` replaces.
+    """
+
+    adopted: str
+
+    def adopt(self, weight: QuantizedWeight | torch.Tensor) -> None:
+        """Take a whole weight, all parts above one another, instead of the parameter that slots fill."""
+
+
 @dataclass(frozen=True)
 class WeightSlot:
     """Where a checkpoint's tensor goes.
@@ -27,12 +42,14 @@ class WeightSlot:
     Attributes:
         target: a view of a parameter, this rank's part. shard_dim: of the stored tensor; None is not divided.
         transposed: whether the checkpoint stores it as [in, out].
+        layer: the layer whose weight this is a part of, where that may be quantised.
     """
 
     target: torch.Tensor
     shard_dim: int | None = None
     transposed: bool = False
     rank: Rank = SINGLE
+    layer: Quantizable | None = None
 
     def expected_shape(self) -> tuple[int, ...]:
         """Of the stored tensor, all ranks together."""
@@ -68,6 +85,7 @@ class Linear(nn.Module):
         rank: Rank = SINGLE,
     ) -> None:
         super().__init__()
+        self.adopted = "weight"
         self.parallel = parallel
         self.rank = rank
         self._transposed = transposed
@@ -75,32 +93,37 @@ class Linear(nn.Module):
         row = rank if parallel is Parallel.ROW else SINGLE
         self.parts = [column.share(part, "outputs") for part in parts]
         weight = torch.empty(sum(self.parts), row.share(in_features, "inputs"))
-        self.weight: torch.Tensor | PanelWeight = nn.Parameter(weight, requires_grad=False)
+        self.weight: torch.Tensor | PanelWeight | QuantizedWeight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(torch.empty(sum(self.parts)), requires_grad=False) if bias else None
 
     def slots(self, names: Sequence[str]) -> dict[str, WeightSlot]:
         """Slots of the parts' weights and biases, under the checkpoint's names of the modules."""
-        if isinstance(self.weight, PanelWeight):
-            raise RuntimeError("the weight is packed already")
+        if not isinstance(self.weight, torch.Tensor):
+            raise RuntimeError("the weight has been replaced already")
         column = self.parallel is Parallel.COLUMN
         found = {}
         start = 0
         for name, part in zip(names, self.parts, strict=True):
             shard_dim = 0 if column else 1 if self.parallel is Parallel.ROW else None
             view = self.weight[start : start + part]
-            found[f"{name}.weight"] = WeightSlot(view, shard_dim, self._transposed, self.rank)
+            found[f"{name}.weight"] = WeightSlot(view, shard_dim, self._transposed, self.rank, self)
             if self.bias is not None:
                 view = self.bias[start : start + part]
                 found[f"{name}.bias"] = WeightSlot(view, 0 if column else None, rank=self.rank)
             start += part
         return found
 
+    def adopt(self, weight: QuantizedWeight | torch.Tensor) -> None:
+        """See `Quantizable.adopt`; the weight is this rank's."""
+        del self.weight
+        self.weight = nn.Parameter(weight, requires_grad=False) if isinstance(weight, torch.Tensor) else weight
+
     def pack(self, *, gated: bool = False) -> None:
         """Bring the weight into the form that products are fastest with on this machine; it can't be filled again.
 
         gated: see `dispatch.pack`; `self.weight.gated` tells whether it came to that.
         """
-        packed = None if isinstance(self.weight, PanelWeight) else dispatch.pack(self.weight, gated=gated)
+        packed = dispatch.pack(self.weight, gated=gated) if isinstance(self.weight, torch.Tensor) else None
         if packed is not None:
             del self.weight
             self.weight = packed

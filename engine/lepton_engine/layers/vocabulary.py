@@ -5,6 +5,7 @@ from torch import nn
 
 from lepton_engine.kernels import dispatch
 from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.quantized import QuantizedWeight
 from lepton_engine.layers.linear import WeightSlot
 
 
@@ -13,33 +14,37 @@ class Vocabulary(nn.Module):
 
     Attributes:
         embedding: the embedding's weight. head: the output layer's; None where it is the embedding's.
+        tied: whether a checkpoint has one weight for both.
     """
 
     def __init__(self, size: int, hidden_size: int, *, tied: bool) -> None:
         super().__init__()
+        self.adopted = "head"
+        self.tied = tied
         self.embedding: torch.Tensor | PanelWeight = _weight(size, hidden_size)
-        self.head: torch.Tensor | PanelWeight | None = None if tied else _weight(size, hidden_size)
-
-    @property
-    def tied(self) -> bool:
-        """Whether the output layer is the embedding."""
-        return self.head is None
+        self.head: torch.Tensor | PanelWeight | QuantizedWeight | None = None if tied else _weight(size, hidden_size)
 
     def slots(self, embedding: str, head: str) -> dict[str, WeightSlot]:
         """Slots of the weights, under the checkpoint's names of them."""
         found = {}
         for name, weight in ((embedding, self.embedding), (head, self.head)):
-            if isinstance(weight, PanelWeight):
-                raise RuntimeError(f"{name} is packed already")
-            if weight is not None:
-                found[name] = WeightSlot(weight)
+            if weight is None:
+                continue
+            if not isinstance(weight, torch.Tensor):
+                raise RuntimeError(f"{name} has been replaced already")
+            found[name] = WeightSlot(weight, layer=self if name == head else None)
         return found
+
+    def adopt(self, weight: QuantizedWeight | torch.Tensor) -> None:
+        """See `Quantizable.adopt`: for the output layer, which is then one of its own."""
+        del self.head
+        self.head = nn.Parameter(weight, requires_grad=False) if isinstance(weight, torch.Tensor) else weight
 
     def pack(self) -> None:
         """See `Linear.pack`: of the output layer. An embedding that isn't the output layer is read as it lies."""
         name = "embedding" if self.head is None else "head"
         weight = getattr(self, name)
-        packed = None if isinstance(weight, PanelWeight) else dispatch.pack(weight)
+        packed = dispatch.pack(weight) if isinstance(weight, torch.Tensor) else None
         if packed is not None:
             delattr(self, name)
             setattr(self, name, packed)

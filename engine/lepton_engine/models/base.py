@@ -5,6 +5,7 @@ from torch import nn
 
 from lepton_engine.config import LayerKV
 from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.quantized import QuantizedWeight
 from lepton_engine.layers.attention import PagedAttention
 from lepton_engine.layers.batch import BatchContext
 from lepton_engine.layers.linear import Linear, WeightSlot
@@ -17,10 +18,12 @@ class CausalLM(nn.Module):
     Attributes:
         vocab_size: tokens that it knows. max_position: tokens of the longest sequence that its tables hold; at first
             the context that the checkpoint names.
+        vocabulary: embedding and output layer.
     """
 
     vocab_size: int
     max_position: int
+    vocabulary: Vocabulary
 
     def attentions(self) -> list[PagedAttention]:
         """The attention layers, first to last."""
@@ -64,7 +67,9 @@ class CausalLM(nn.Module):
         for module in self.modules():
             for value in vars(module).values():
                 if isinstance(value, PanelWeight):
-                    tensors[value.panels.data_ptr()] = (value.numel(), value.panels.nbytes)
+                    tensors[value.tensors[0].data_ptr()] = (value.numel(), value.nbytes)
+                elif isinstance(value, QuantizedWeight):
+                    tensors[value.data.data_ptr()] = (value.out_features * value.in_features, value.nbytes)
         return sum(count for count, _ in tensors.values()), sum(size for _, size in tensors.values())
 
     def build_tables(self, device: torch.device) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.cpu.plan import OUTPUT, ForwardPlan, PlanHeads
+from lepton_engine.kernels.quantized import QuantizedWeight
 
 if TYPE_CHECKING:
     from lepton_engine.models.decoder import DecoderForCausalLM, DecoderLayer
@@ -46,11 +47,11 @@ def _is_paged(cache: torch.Tensor, dtype: torch.dtype) -> bool:
     return cache.is_cpu and cache.dtype == dtype and cache.stride()[1:] == (block_size * dim, dim, 1)
 
 
-def _outputs(weight: torch.Tensor | PanelWeight) -> int:
-    return weight.outputs if isinstance(weight, PanelWeight) else weight.shape[0]
+def _outputs(weight: torch.Tensor | PanelWeight | QuantizedWeight) -> int:
+    return _packed(weight).outputs
 
 
-def _packed(weight: torch.Tensor | PanelWeight) -> PanelWeight:
+def _packed(weight: torch.Tensor | PanelWeight | QuantizedWeight) -> PanelWeight:
     if not isinstance(weight, PanelWeight):
         raise TypeError("the weight is not packed")
     return weight

@@ -19,7 +19,6 @@ FAMILIES: dict[str, tuple[str, Callable[[Fields], CausalLM]]] = {
 # What changes the arithmetic of relatives of these families and that no family here computes. A value that is null,
 # false or neutral changes nothing.
 UNBUILT = {
-    "quantization_config": None,
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
     "attention_sink": None,

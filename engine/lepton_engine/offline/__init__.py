@@ -1,0 +1,1 @@
+"""Makes checkpoints from checkpoints: quantised ones, pruned ones."""
