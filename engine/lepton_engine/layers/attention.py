@@ -5,6 +5,7 @@ from torch import nn
 
 from lepton_engine.config import LayerKV
 from lepton_engine.kernels import dispatch
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.layers.batch import BatchContext
 
 
@@ -22,11 +23,17 @@ class PagedAttention(nn.Module):
         self.spec = spec
         self.scale = scale
         self.group = 0
+        self.scales: KVScales | None = None
         self._cache: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def bind(self, cache: tuple[torch.Tensor, torch.Tensor], group: int) -> None:
-        """Give the layer its keys and values, each [num_blocks, num_kv_heads, block_size, head_dim]."""
-        self._cache = cache
+    def bind(self, cache: tuple[torch.Tensor, ...], group: int) -> None:
+        """Give the layer its keys and values, each [num_blocks, num_kv_heads, block_size, head_dim].
+
+        Where they are quantised, their scales come behind them, see `KVScales`.
+        """
+        keys, values, *scales = cache
+        self._cache = keys, values
+        self.scales = KVScales(*scales) if scales else None
         self.group = group
 
     @property
@@ -40,6 +47,6 @@ class PagedAttention(nn.Module):
         """q [T, Hq, D], k and v [T, Hk, D] -> [T, Hq * D]."""
         keys, values = self.cache
         group = batch.groups[self.group]
-        dispatch.store_kv(k, v, keys, values, group.slot_mapping)
-        out = dispatch.paged_attention(q, keys, values, batch, group, self.scale, self.spec.window)
+        dispatch.store_kv(k, v, keys, values, group.slot_mapping, self.scales)
+        out = dispatch.paged_attention(q, keys, values, batch, group, self.scale, self.spec.window, self.scales)
         return out.flatten(1)

@@ -123,7 +123,7 @@ class Linear(nn.Module):
 
         gated: see `dispatch.pack`; `self.weight.gated` tells whether it came to that.
         """
-        packed = dispatch.pack(self.weight, gated=gated) if isinstance(self.weight, torch.Tensor) else None
+        packed = None if isinstance(self.weight, PanelWeight) else dispatch.pack(self.weight, gated=gated)
         if packed is not None:
             del self.weight
             self.weight = packed

@@ -44,7 +44,7 @@ class Vocabulary(nn.Module):
         """See `Linear.pack`: of the output layer. An embedding that isn't the output layer is read as it lies."""
         name = "embedding" if self.head is None else "head"
         weight = getattr(self, name)
-        packed = dispatch.pack(weight) if isinstance(weight, torch.Tensor) else None
+        packed = None if isinstance(weight, PanelWeight) else dispatch.pack(weight)
         if packed is not None:
             delattr(self, name)
             setattr(self, name, packed)

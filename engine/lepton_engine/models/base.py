@@ -34,8 +34,8 @@ class CausalLM(nn.Module):
         """What each attention layer keeps in the KV cache."""
         return [attention.spec for attention in self.attentions()]
 
-    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, torch.Tensor]], groups: list[int]) -> None:
-        """Give each attention layer its keys and values and its index into `BatchContext.groups`."""
+    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, ...]], groups: list[int]) -> None:
+        """Give each attention layer its keys and values (and their scales) and its index into `BatchContext.groups`."""
         for attention, cache, group in zip(self.attentions(), caches, groups, strict=True):
             attention.bind(cache, group)
 

@@ -204,7 +204,7 @@ class DecoderForCausalLM(CausalLM):
             layer.mlp.pack()
         super().pack()
 
-    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, torch.Tensor]], groups: list[int]) -> None:
+    def bind_kv_cache(self, caches: list[tuple[torch.Tensor, ...]], groups: list[int]) -> None:
         """See `CausalLM.bind_kv_cache`."""
         super().bind_kv_cache(caches, groups)
         self.plan = plan_decoder(self)

@@ -15,7 +15,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 SWITCH = "LEPTON_CPU_KERNELS"
 """Environment variable: 0 leaves the library alone; the name of an instruction set (baseline, avx2, avx512,
 avx512bf16) keeps to it; unset, empty or 1 is the best that the processor has."""
@@ -29,16 +29,17 @@ _SIGNATURES = {
     "lepton_paged_attention": [_INT] * 2 + [_POINTER] * 7 + [_INT64] * 3 + [_INT] * 6 + [_FLOAT],
     "lepton_rms_norm": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 4 + [_FLOAT],
     "lepton_rotary_store": [_INT] * 2 + [_POINTER] * 8 + [_INT64] * 5 + [_INT] * 5,
-    "lepton_linear": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 4 + [_INT] * 2,
-    "lepton_panel_elements": [_INT] + [_INT64] * 2 + [_INT],
-    "lepton_pack_panels": [_INT] * 2 + [_POINTER] * 2 + [_INT64] * 3 + [_INT],
-    "lepton_gather_rows": [_INT] + [_POINTER] * 3 + [_INT64] * 3,
+    "lepton_linear": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 2 + [_INT],
+    "lepton_panel_bytes": [_INT, _POINTER],
+    "lepton_pack_panels": [_INT] * 2 + [_POINTER] * 3 + [_INT64],
+    "lepton_pack_scales": [_POINTER] * 3,
+    "lepton_gather_rows": [_INT] + [_POINTER] * 3 + [_INT64],
     "lepton_plan_new": [_INT, _POINTER, _INT],
     "lepton_plan_free": [_POINTER],
-    "lepton_plan_embed": [_POINTER, _INT, _POINTER, _INT] + [_INT64] * 2,
+    "lepton_plan_embed": [_POINTER, _INT, _POINTER, _INT],
     "lepton_plan_rms_norm": [_POINTER] + [_INT] * 2 + [_POINTER, _INT64, _FLOAT],
     "lepton_plan_head_norm": [_POINTER, _INT, _POINTER] + [_INT] * 3 + [_FLOAT],
-    "lepton_plan_linear": [_POINTER] + [_INT] * 3 + [_POINTER] * 2 + [_INT64] * 2 + [_INT],
+    "lepton_plan_linear": [_POINTER] + [_INT] * 3 + [_POINTER] * 2,
     "lepton_plan_rotary_store": [_POINTER, _INT, _POINTER, _POINTER, _INT],
     "lepton_plan_attention": [_POINTER] + [_INT] * 2 + [_POINTER, _FLOAT],
     "lepton_plan_run": [_POINTER] * 2,
@@ -71,7 +72,7 @@ def load() -> ctypes.CDLL | None:
     for name, arguments in _SIGNATURES.items():
         getattr(library, name).argtypes = arguments
     library.lepton_isa.restype = ctypes.c_char_p
-    library.lepton_panel_elements.restype = _INT64
+    library.lepton_panel_bytes.restype = _INT64
     library.lepton_plan_new.restype = _POINTER
     _connect_thread_pool(library)
     if wanted not in ("", "1"):

@@ -7,10 +7,14 @@ import torch
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import library
-from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.cpu.panels import FORMATS, NativeWeight, PanelWeight
+from lepton_engine.kernels.quantized import INT4_ZERO, QuantizedWeight
 
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Element types as the C ABI numbers them."""
+
+PANEL = 32
+"""Rows of a panel."""
 
 _STATUS = {1: "an argument that no kernel takes", 2: "out of memory"}
 
@@ -62,9 +66,15 @@ class NativeKernels:
         takes = weight.is_cpu and weight.dtype in DTYPE_CODES and weight.dim() == 2 and weight.stride(1) == 1
         return takes and bool(self.library.lepton_linear_worthwhile(DTYPE_CODES[weight.dtype]))
 
+    def takes_quantized(self, weight: QuantizedWeight) -> bool:
+        """Whether a quantised weight can go into panels."""
+        whole_groups = weight.group_size % 8 == 0 or weight.group_size == weight.in_features
+        return weight.data.is_cpu and weight.activations != "fp8" and whole_groups
+
     def takes_linear(self, x: torch.Tensor, weight: PanelWeight) -> bool:
-        """Whether `linear` can run: two dimensions, one dtype, rows contiguous."""
-        return x.is_cpu and x.dim() == 2 and x.dtype == weight.dtype and x.stride(1) == 1
+        """Whether `linear` can run: two dimensions, rows contiguous, the dtype of a plain weight."""
+        dtypes = DTYPE_CODES if weight.dtype is None else (weight.dtype,)
+        return x.is_cpu and x.dim() == 2 and x.dtype in dtypes and x.stride(1) == 1
 
     def takes_attention(self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
         """Whether paged_attention can run: heads of even size, a cache of q's dtype with contiguous blocks."""
@@ -187,40 +197,66 @@ class NativeKernels:
     def pack(self, weight: torch.Tensor, *, gated: bool = False) -> PanelWeight:
         """Brings a weight [out, in] into panels. gated: it is a gate above another weight, out / 2 rows each."""
         rows, columns = weight.shape
-        code = DTYPE_CODES[weight.dtype]
-        elements = self.library.lepton_panel_elements(code, rows, columns, gated)
-        panels = torch.empty(elements, dtype=weight.dtype)
-        check(
-            "pack_panels",
-            self.library.lepton_pack_panels(
-                code,
-                torch.get_num_threads(),
-                weight.data_ptr(),
-                panels.data_ptr(),
-                weight.stride(0),
-                rows,
-                columns,
-                gated,
-            ),
+        native = NativeWeight(n=rows, k=columns, group=columns, format=FORMATS["plain"], gated=gated)
+        panels = self._panels(native, weight, weight.stride(0) * weight.element_size(), weight.dtype)
+        return PanelWeight(native, (panels,), weight.dtype, rows, columns, gated)
+
+    def pack_quantized(self, weight: QuantizedWeight, *, gated: bool = False) -> PanelWeight:
+        """The same of a quantised weight.
+
+        Where the processor multiplies integers, int4 weights take rows that are quantised to int8, per group of the
+        weight; int8 weights do where they ask for it.
+        """
+        rows, columns = weight.out_features, weight.in_features
+        native = NativeWeight(
+            n=rows,
+            k=columns,
+            group=weight.group_size,
+            format=FORMATS[weight.scheme],
+            gated=gated,
+            int8_rows=weight.activations == "int8",
         )
-        return PanelWeight(panels, rows, columns, gated)
+        data = weight.data.contiguous()
+        tensors = [self._panels(native, data, data.stride(0) * data.element_size(), torch.uint8)]
+        numbers = {"scales": weight.scales}
+        if weight.scheme == "int4":
+            zeros = weight.zeros
+            numbers["zeros"] = torch.full_like(weight.scales, INT4_ZERO) if zeros is None else zeros.float()
+        panels = -(-(rows // 2 if gated else rows) // (PANEL // 2 if gated else PANEL))
+        for name, values in numbers.items():
+            ordered = torch.empty(panels * (columns // weight.group_size) * PANEL)
+            kept = values.contiguous()
+            self.library.lepton_pack_scales(ctypes.byref(native), kept.data_ptr(), ordered.data_ptr())
+            setattr(native, name, ordered.data_ptr())
+            tensors.append(ordered)
+        if weight.permutation is not None:
+            tensors.append(weight.permutation.contiguous())
+            native.permutation = tensors[-1].data_ptr()
+        return PanelWeight(native, tuple(tensors), None, rows, columns, gated)
+
+    def _panels(self, native: NativeWeight, weight: torch.Tensor, stride: int, dtype: torch.dtype) -> torch.Tensor:
+        code = DTYPE_CODES.get(weight.dtype, 0)
+        size = self.library.lepton_panel_bytes(code, ctypes.byref(native))
+        if size < 0:
+            raise RuntimeError(f"no kernel takes a weight of {native.n} x {native.k} in groups of {native.group}")
+        panels = torch.empty(size // dtype.itemsize, dtype=dtype)
+        status = self.library.lepton_pack_panels(
+            code, torch.get_num_threads(), ctypes.byref(native), weight.data_ptr(), panels.data_ptr(), stride
+        )
+        check("pack_panels", status)
+        native.panels = panels.data_ptr()
+        return panels
 
     def gather(self, weight: PanelWeight, ids: torch.Tensor) -> torch.Tensor:
-        """Rows of a weight: ids int64 [T] -> [T, columns]. RuntimeError if an id is beyond its rows."""
+        """Rows of a plain weight: ids int64 [T] -> [T, columns]. RuntimeError if an id is beyond its rows."""
+        if weight.dtype is None:
+            raise RuntimeError("the rows of a quantised weight are not read")
         ids = ids.contiguous()
         out = torch.empty((ids.shape[0], weight.columns), dtype=weight.dtype)
-        check(
-            "gather_rows",
-            self.library.lepton_gather_rows(
-                DTYPE_CODES[weight.dtype],
-                weight.panels.data_ptr(),
-                ids.data_ptr(),
-                out.data_ptr(),
-                weight.rows,
-                weight.columns,
-                ids.shape[0],
-            ),
+        status = self.library.lepton_gather_rows(
+            DTYPE_CODES[weight.dtype], ctypes.byref(weight.native), ids.data_ptr(), out.data_ptr(), ids.shape[0]
         )
+        check("gather_rows", status)
         return out
 
     def linear(
@@ -232,24 +268,19 @@ class NativeKernels:
         """
         rows = x.shape[0]
         out = torch.empty((rows, weight.outputs), dtype=dtype or x.dtype)
-        check(
-            "linear",
-            self._linear(
-                DTYPE_CODES[x.dtype],
-                torch.get_num_threads(),
-                x.data_ptr(),
-                weight.panels.data_ptr(),
-                None if bias is None else bias.data_ptr(),
-                None,
-                out.data_ptr(),
-                x.stride(0),
-                rows,
-                weight.rows,
-                weight.columns,
-                weight.gated,
-                out.dtype != x.dtype,
-            ),
+        status = self._linear(
+            DTYPE_CODES[x.dtype],
+            torch.get_num_threads(),
+            ctypes.byref(weight.native),
+            x.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            None,
+            out.data_ptr(),
+            x.stride(0),
+            rows,
+            out.dtype != x.dtype,
         )
+        check("linear", status)
         return out
 
     def paged_attention(

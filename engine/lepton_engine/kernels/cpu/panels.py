@@ -1,8 +1,29 @@
 """Weights in the panels that the native products read; see src/args.h for their layout."""
 
+import ctypes
 from dataclasses import dataclass
 
 import torch
+
+FORMATS = {"plain": 0, "int8": 1, "int4": 2, "fp8": 3}
+"""How elements are stored, as the C ABI numbers it."""
+
+
+class NativeWeight(ctypes.Structure):
+    """`LinearWeight` of src/args.h."""
+
+    _fields_ = (
+        ("panels", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("zeros", ctypes.c_void_p),
+        ("permutation", ctypes.c_void_p),
+        ("n", ctypes.c_int64),
+        ("k", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+        ("format", ctypes.c_int32),
+        ("gated", ctypes.c_int32),
+        ("int8_rows", ctypes.c_int32),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -10,19 +31,17 @@ class PanelWeight:
     """A weight [rows, columns] in panels.
 
     Attributes:
-        panels: its elements, rows filled up to whole panels; of the weight's dtype.
+        native: what the kernels are handed; it points to the tensors. tensors: its panels, then what else it points to.
+        dtype: of plain elements, which multiply rows of the same dtype alone; None for quantised ones, which take any.
         gated: whether it is a gate above another weight, rows / 2 each, whose product is silu(gate) * other.
     """
 
-    panels: torch.Tensor
+    native: NativeWeight
+    tensors: tuple[torch.Tensor, ...]
+    dtype: torch.dtype | None
     rows: int
     columns: int
-    gated: bool = False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the elements."""
-        return self.panels.dtype
+    gated: bool
 
     @property
     def outputs(self) -> int:
@@ -32,3 +51,8 @@ class PanelWeight:
     def numel(self) -> int:
         """Elements of the weight itself."""
         return self.rows * self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)

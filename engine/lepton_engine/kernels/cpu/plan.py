@@ -8,7 +8,7 @@ import torch
 
 from lepton_engine.kernels.batch import BatchContext
 from lepton_engine.kernels.cpu.native import DTYPE_CODES, check, native
-from lepton_engine.kernels.cpu.panels import PanelWeight
+from lepton_engine.kernels.cpu.panels import NativeWeight, PanelWeight
 
 OUTPUT = -1
 """The buffer that `ForwardPlan.run` returns."""
@@ -100,9 +100,13 @@ class ForwardPlan:
 
     def embed(self, to: int, weight: torch.Tensor | PanelWeight) -> None:
         """Rows of the embedding [vocabulary, width] for the input ids."""
+        if isinstance(weight, PanelWeight):
+            native_weight = self._keep_weight(weight)
+        else:
+            rows, columns = weight.shape
+            native_weight = NativeWeight(panels=self._keep(weight), n=rows, k=columns, group=columns)
         panels = isinstance(weight, PanelWeight)
-        rows, columns = (weight.rows, weight.columns) if isinstance(weight, PanelWeight) else weight.shape
-        self._library.lepton_plan_embed(self._plan, to, self._keep(weight), panels, rows, columns)
+        self._library.lepton_plan_embed(self._plan, to, ctypes.byref(native_weight), panels)
 
     def rms_norm(self, source: int, to: int, weight: torch.Tensor, eps: float) -> None:
         """See `reference.rms_norm`."""
@@ -122,11 +126,8 @@ class ForwardPlan:
             source,
             to,
             _NO_BUFFER if residual is None else residual,
-            self._keep(weight),
+            ctypes.byref(self._keep_weight(weight)),
             None if bias is None else self._keep(bias),
-            weight.rows,
-            weight.columns,
-            weight.gated,
         )
 
     def rotary_store(self, buffer: int, heads: PlanHeads, cos_sin: torch.Tensor) -> None:
@@ -170,10 +171,13 @@ class ForwardPlan:
         check("plan", self._library.lepton_plan_run(self._plan, ctypes.byref(arguments)))
         return out
 
-    def _keep(self, weight: torch.Tensor | PanelWeight) -> int:
-        tensor = weight.panels if isinstance(weight, PanelWeight) else weight
+    def _keep(self, tensor: torch.Tensor) -> int:
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+    def _keep_weight(self, weight: PanelWeight) -> NativeWeight:
+        self._kept.extend(weight.tensors)
+        return weight.native
 
     def _heads(self, heads: PlanHeads) -> _PlanHeads:
         _, kv_heads, block_size, head_dim = heads.keys.shape

@@ -22,9 +22,15 @@ enum Status : int { kOk = 0, kBadArgument = 1, kOutOfMemory = 2 };
 
 int64_t rows_per_thread(int64_t row_elements) { return row_elements >= kGrain ? 1 : kGrain / (row_elements + 1) + 1; }
 
+bool is_valid(const LinearWeight& weight) {
+    if (weight.format < 0 || weight.format >= kNumFormats || weight.n <= 0 || weight.k <= 0) return false;
+    if (weight.group <= 0 || weight.k % weight.group || (weight.gated && weight.n % 2)) return false;
+    return weight.group == weight.k || (weight.format == kInt4 && weight.group % 8 == 0);
+}
+
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 2; }
+LEPTON_EXPORT int lepton_abi_version() { return 3; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -91,29 +97,31 @@ LEPTON_EXPORT int lepton_linear_worthwhile(int dtype) {
     return dtype >= 0 && dtype < kNumDTypes && linear_worthwhile(static_cast<DType>(dtype));
 }
 
-LEPTON_EXPORT int64_t lepton_panel_elements(int dtype, int64_t n, int64_t k, int epilogue) {
-    return panel_elements(static_cast<DType>(dtype), n, k, static_cast<Epilogue>(epilogue));
+LEPTON_EXPORT int64_t lepton_panel_bytes(int dtype, const LinearWeight* weight) {
+    return is_valid(*weight) ? panel_bytes(static_cast<DType>(dtype), *weight) : -1;
 }
 
-LEPTON_EXPORT int lepton_pack_panels(int dtype, int threads, const void* weight, void* panels, int64_t weight_stride,
-                                     int64_t n, int64_t k, int epilogue) {
-    if (dtype < 0 || dtype >= kNumDTypes || epilogue < 0 || epilogue > kSiluMul) return kBadArgument;
-    pack_panels(static_cast<DType>(dtype), weight, weight_stride, n, k, static_cast<Epilogue>(epilogue), panels, threads);
+LEPTON_EXPORT int lepton_pack_panels(int dtype, int threads, const LinearWeight* weight, const void* rows, void* panels,
+                                     int64_t stride) {
+    if (dtype < 0 || dtype >= kNumDTypes || !is_valid(*weight)) return kBadArgument;
+    pack_panels(static_cast<DType>(dtype), *weight, rows, stride, panels, threads);
     return kOk;
 }
 
-LEPTON_EXPORT int lepton_gather_rows(int dtype, const void* panels, const int64_t* ids, void* out, int64_t n, int64_t k,
-                                     int64_t count) {
-    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
-    return gather_rows(static_cast<DType>(dtype), panels, n, k, ids, count, out) ? kOk : kBadArgument;
+LEPTON_EXPORT void lepton_pack_scales(const LinearWeight* weight, const float* numbers, float* out) {
+    pack_scales(*weight, numbers, out);
 }
 
-LEPTON_EXPORT int lepton_linear(int dtype, int threads, const void* x, const void* panels, const void* bias,
-                                const void* residual, void* out, int64_t x_stride, int64_t m, int64_t n, int64_t k,
-                                int epilogue, int out_float) {
-    if (dtype < 0 || dtype >= kNumDTypes || epilogue < 0 || epilogue > kSiluMul) return kBadArgument;
-    const LinearCall call{x, panels, bias, residual, out, x_stride, m, n, k, static_cast<Epilogue>(epilogue),
-                          out_float != 0};
+LEPTON_EXPORT int lepton_gather_rows(int dtype, const LinearWeight* weight, const int64_t* ids, void* out,
+                                     int64_t count) {
+    if (dtype < 0 || dtype >= kNumDTypes || weight->format != kPlain || weight->gated) return kBadArgument;
+    return gather_rows(static_cast<DType>(dtype), *weight, ids, count, out) ? kOk : kBadArgument;
+}
+
+LEPTON_EXPORT int lepton_linear(int dtype, int threads, const LinearWeight* weight, const void* x, const void* bias,
+                                const void* residual, void* out, int64_t x_stride, int64_t m, int out_float) {
+    if (dtype < 0 || dtype >= kNumDTypes || !is_valid(*weight)) return kBadArgument;
+    const LinearCall call{*weight, x, bias, residual, out, x_stride, m, out_float};
     try {
         linear(call, static_cast<DType>(dtype), threads);
     } catch (const std::bad_alloc&) {
@@ -131,8 +139,8 @@ LEPTON_EXPORT void* lepton_plan_new(int dtype, const int64_t* widths, int num_bu
 
 LEPTON_EXPORT void lepton_plan_free(void* plan) { delete static_cast<Plan*>(plan); }
 
-LEPTON_EXPORT void lepton_plan_embed(void* plan, int to, const void* weight, int panels, int64_t n, int64_t k) {
-    static_cast<Plan*>(plan)->embed(to, weight, panels != 0, n, k);
+LEPTON_EXPORT void lepton_plan_embed(void* plan, int to, const LinearWeight* weight, int panels) {
+    static_cast<Plan*>(plan)->embed(to, *weight, panels != 0);
 }
 
 LEPTON_EXPORT void lepton_plan_rms_norm(void* plan, int from, int to, const void* weight, int64_t dim, float eps) {
@@ -144,10 +152,9 @@ LEPTON_EXPORT void lepton_plan_head_norm(void* plan, int buffer, const void* wei
     static_cast<Plan*>(plan)->head_norm(buffer, weight, first, count, dim, eps);
 }
 
-LEPTON_EXPORT void lepton_plan_linear(void* plan, int from, int to, int residual, const void* panels, const void* bias,
-                                      int64_t n, int64_t k, int epilogue) {
-    const LinearCall call{nullptr, panels, bias, nullptr, nullptr, 0, 0, n, k, static_cast<Epilogue>(epilogue), false};
-    static_cast<Plan*>(plan)->linear(from, to, residual, call);
+LEPTON_EXPORT void lepton_plan_linear(void* plan, int from, int to, int residual, const LinearWeight* weight,
+                                      const void* bias) {
+    static_cast<Plan*>(plan)->linear(from, to, residual, *weight, bias);
 }
 
 LEPTON_EXPORT void lepton_plan_rotary_store(void* plan, int buffer, const PlanHeads* heads, const float* cos_sin,

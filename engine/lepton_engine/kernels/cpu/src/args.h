@@ -97,35 +97,53 @@ struct SiluMulCall {
     int64_t dim;
 };
 
-// A weight [n, k] lies in panels of kPanel rows, so that one product after the other reads it in the order of
-// addresses. A panel is [k / step][kPanel][step] elements, where step is 2 for bfloat16, whose products come in pairs,
-// and 1 otherwise; rows beyond n and an odd k are filled up with zeros.
-constexpr int64_t kPanel = 32;
-constexpr int64_t panel_step(DType dtype) { return dtype == kBFloat16 ? 2 : 1; }
+// How a weight's elements are stored. kPlain is the type that the kernel computes with.
+enum Format : int32_t { kPlain = 0, kInt8 = 1, kInt4 = 2, kFloat8 = 3, kNumFormats = 4 };
 
-// What becomes of a product before it is stored.
-enum Epilogue : int32_t {
-    kPlain = 0,
-    // Each panel holds kPanel / 2 rows of the gate's weight, then as many of the other's: out = silu(gate) * other.
-    kSiluMul = 1,
+// A weight [n, k] lies in panels of kPanel rows, so that one product after the other reads it in the order of
+// addresses. A panel is [k / step][kPanel][step] elements; step is what a product's instruction takes at once. Rows
+// beyond n and columns beyond k are filled up with zeros. A gated weight is the gate's n / 2 rows above as many others;
+// each panel holds half of its rows of either, and the product is silu(gate) * other.
+constexpr int64_t kPanel = 32;
+constexpr int64_t panel_step(DType dtype, Format format) {
+    switch (format) {
+        case kInt8:
+        case kFloat8:
+            return 4;
+        case kInt4:
+            return 8;  // in 4 bytes: of the first four elements the low halves, of the others the high ones
+        default:
+            return dtype == kBFloat16 ? 2 : 1;
+    }
+}
+
+struct LinearWeight {
+    const void* panels;
+    const float* scales;         // [panels][groups][kPanel]; null with kPlain
+    const float* zeros;          // the same, of kInt4: value = (stored - zero) * scale; null otherwise
+    const int64_t* permutation;  // [k]: column i of the weight belongs to x[permutation[i]]; null: to x[i]
+    int64_t n;
+    int64_t k;
+    int64_t group;      // columns that share a scale; k with kPlain
+    Format format;
+    int32_t gated;
+    int32_t int8_rows;  // x is quantised as well: per row, symmetric
+
+    int64_t columns() const { return gated ? n / 2 : n; }
+    int64_t panel_columns() const { return gated ? kPanel / 2 : kPanel; }
+    int64_t num_panels() const { return (columns() + panel_columns() - 1) / panel_columns(); }
+    int64_t groups() const { return k / group; }
 };
 
 struct LinearCall {
+    LinearWeight weight;
     const void* x;         // [m, k], x_stride elements from row to row
-    const void* panels;    // [panels, k rounded up to step, kPanel]
-    const void* bias;      // [n] or null; with kSiluMul the gate's, then the other's
+    const void* bias;      // [n] or null; of a gated weight the gate's, then the other's
     const void* residual;  // [m, columns] or null: added to the product
-    void* out;             // [m, columns], contiguous; columns are n, with kSiluMul n / 2
+    void* out;             // [m, columns], contiguous
     int64_t x_stride;
     int64_t m;
-    int64_t n;
-    int64_t k;
-    Epilogue epilogue;
-    bool out_float;  // out holds floats, whatever the type of x
-
-    int64_t columns() const { return epilogue == kSiluMul ? n / 2 : n; }
-    int64_t panel_columns() const { return epilogue == kSiluMul ? kPanel / 2 : kPanel; }
-    int64_t num_panels() const { return (columns() + panel_columns() - 1) / panel_columns(); }
+    int32_t out_float;  // out holds floats, whatever the type of x
 };
 
 // The kernels of one instruction set. Those that come by element type are null where a type has none.
@@ -147,9 +165,11 @@ struct KernelTable {
     // Bytes that linear_rows writes per row of x; 0: it need not be called, x is taken as it lies.
     int64_t (*linear_row_bytes[kNumDTypes])(const LinearCall&);
     // Rows [begin, end) of x in the form that `linear` takes.
-    void (*linear_rows[kNumDTypes])(const LinearCall&, int64_t begin, int64_t end, void* rows);
+    void (*linear_rows[kNumDTypes])(const LinearCall&, int64_t begin, int64_t end, void* rows, void* scratch);
+    // Bytes of scratch memory that both use for that many rows.
+    int64_t (*linear_scratch[kNumDTypes])(const LinearCall&, int64_t rows);
     // Rows [row_begin, row_end) by panels [panel_begin, panel_end); `rows` as linear_rows wrote them, or null.
-    void (*linear[kNumDTypes])(const LinearCall&, const void* rows, int64_t row_begin, int64_t row_end,
+    void (*linear[kNumDTypes])(const LinearCall&, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
                                int64_t panel_begin, int64_t panel_end);
 };
 

@@ -8,15 +8,18 @@ namespace lepton {
 // Whether panels were seen to beat torch's products on this processor (benchmarks/kernels.py).
 bool linear_worthwhile(DType dtype);
 
-// Elements of a weight [n, k] in panels, for the given epilogue.
-int64_t panel_elements(DType dtype, int64_t n, int64_t k, Epilogue epilogue);
+// Bytes of a weight's panels.
+int64_t panel_bytes(DType dtype, const LinearWeight& weight);
 
-// Brings weight [n, k], weight_stride elements from row to row, into panels.
-void pack_panels(DType dtype, const void* weight, int64_t weight_stride, int64_t n, int64_t k, Epilogue epilogue,
-                 void* panels, int threads);
+// Fills the panels of a weight from [n, k], stride bytes from row to row. int8: signed; int4: unsigned, element 2i in the
+// low half of byte i, 2i + 1 in its high half.
+void pack_panels(DType dtype, const LinearWeight& weight, const void* rows, int64_t stride, void* panels, int threads);
 
-// Reads rows of a weight [n, k] in panels (kPlain): out[i] = weight[ids[i]]; false if an id is not in [0, n).
-bool gather_rows(DType dtype, const void* panels, int64_t n, int64_t k, const int64_t* ids, int64_t count, void* out);
+// Brings numbers [n, groups] into the order of LinearWeight::scales.
+void pack_scales(const LinearWeight& weight, const float* numbers, float* out);
+
+// Reads rows of a plain weight: out[i] = weight[ids[i]]; false if an id is not in [0, n).
+bool gather_rows(DType dtype, const LinearWeight& weight, const int64_t* ids, int64_t count, void* out);
 
 void linear(const LinearCall& call, DType dtype, int threads);
 

@@ -27,14 +27,15 @@ T* Plan::at(int buffer, const PlanBatch& batch, int64_t element) const {
     return reinterpret_cast<T*>(base + element * element_bytes(dtype_));
 }
 
-void Plan::embed(int to, const void* weight, bool panels, int64_t n, int64_t k) {
+void Plan::embed(int to, const LinearWeight& weight, bool panels) {
     steps_.push_back([=](const PlanBatch& batch) {
-        if (panels) return gather_rows(dtype_, weight, n, k, batch.input_ids, batch.tokens, at(to, batch));
-        const int64_t row_bytes = k * element_bytes(dtype_);
+        if (panels) return gather_rows(dtype_, weight, batch.input_ids, batch.tokens, at(to, batch));
+        const int64_t row_bytes = weight.k * element_bytes(dtype_);
         for (int64_t i = 0; i < batch.tokens; ++i) {
             const int64_t id = batch.input_ids[i];
-            if (id < 0 || id >= n) return false;
-            std::memcpy(at(to, batch) + i * row_bytes, static_cast<const char*>(weight) + id * row_bytes, row_bytes);
+            if (id < 0 || id >= weight.n) return false;
+            const char* row = static_cast<const char*>(weight.panels) + id * row_bytes;
+            std::memcpy(at(to, batch) + i * row_bytes, row, row_bytes);
         }
         return true;
     });
@@ -65,14 +66,10 @@ void Plan::head_norm(int buffer, const void* weight, int32_t first, int32_t coun
     });
 }
 
-void Plan::linear(int from, int to, int residual, const LinearCall& weights) {
+void Plan::linear(int from, int to, int residual, const LinearWeight& weight, const void* bias) {
     steps_.push_back([=](const PlanBatch& batch) {
-        LinearCall call = weights;
-        call.x = at(from, batch);
-        call.x_stride = widths_[from];
-        call.residual = residual < kOutput ? nullptr : at(residual, batch);
-        call.out = at(to, batch);
-        call.m = batch.tokens;
+        const void* added = residual < kOutput ? nullptr : at(residual, batch);
+        const LinearCall call{weight, at(from, batch), bias, added, at(to, batch), widths_[from], batch.tokens, false};
         lepton::linear(call, dtype_, batch.threads);
         return true;
     });

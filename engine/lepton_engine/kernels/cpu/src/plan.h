@@ -51,12 +51,13 @@ class Plan {
 
     static constexpr int kOutput = -1;
 
-    void embed(int to, const void* weight, bool panels, int64_t n, int64_t k);
+    // A plain weight, in panels or row by row.
+    void embed(int to, const LinearWeight& weight, bool panels);
     void rms_norm(int from, int to, const void* weight, int64_t dim, float eps);
     // The norm of each head of `count` heads from `first` on, in place.
     void head_norm(int buffer, const void* weight, int32_t first, int32_t count, int32_t dim, float eps);
-    // `call` without x, residual, out, x_stride and m. residual: a buffer, or less than kOutput for none.
-    void linear(int from, int to, int residual, const LinearCall& call);
+    // residual: a buffer, or less than kOutput for none.
+    void linear(int from, int to, int residual, const LinearWeight& weight, const void* bias);
     void rotary_store(int buffer, const PlanHeads& heads, const float* cos_sin, int32_t rotary_dim);
     void attention(int from, int to, const PlanHeads& heads, float scale);
 

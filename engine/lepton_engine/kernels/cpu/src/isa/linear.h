@@ -6,12 +6,18 @@
 #pragma once
 
 #include "activation.h"
+#include "dequantize.h"
+#include "integer.h"
 #include "vec.h"
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int64_t kPrefetchAhead = 4096;  // bytes
 constexpr int kTileColumns = 2;           // registers of a panel's row that a tile has sums for at a time
+template <int Count>
+struct Rows {
+    static constexpr int kCount = Count;
+};
+
 #if defined(__AVX512F__)
 constexpr int kTileMost = 12;  // rows of x in a tile: 24 of 32 registers hold sums
 #else
@@ -71,26 +77,38 @@ template <class T>
 constexpr bool kTakesRowsAsTheyAre = sizeof(typename Product<T>::Element) == sizeof(T);
 
 // Elements from one copied row of x to the next: a cache line off the round numbers that would make rows collide.
-inline int64_t copied_stride(const LinearCall& call) { return round_up(call.k, 32) + 32; }
+inline int64_t copied_stride(const LinearWeight& weight) { return round_up(weight.k, 32) + 32; }
 
 template <class T>
 int64_t linear_row_bytes(const LinearCall& call) {
-    if (kTakesRowsAsTheyAre<T> && call.k % Product<T>::kStep == 0) return 0;
-    return copied_stride(call) * int64_t{sizeof(typename Product<T>::Element)};
+    const LinearWeight& weight = call.weight;
+    if (takes_integers(weight)) return IntegerRow::bytes(weight);
+    const bool whole = weight.k % panel_step(kBFloat16, weight.format) == 0;
+    if (kTakesRowsAsTheyAre<T> && whole && !weight.permutation && !weight.int8_rows) return 0;
+    return copied_stride(weight) * int64_t{sizeof(typename Product<T>::Element)};
 }
 
+// A row that has been widened to floats, in scratch memory of round_up(k, 32) of them.
+inline int64_t wide_row_bytes(const LinearWeight& weight) { return round_up(weight.k, 32) * int64_t{sizeof(float)}; }
+
 template <class T>
-void linear_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows) {
+void linear_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows, void* scratch) {
     using Element = typename Product<T>::Element;
+    const LinearWeight& weight = call.weight;
+    float* wide = static_cast<float*>(scratch);
+    if (takes_integers(weight)) {
+        integer_rows<T>(call, begin, end, rows, wide);
+        return;
+    }
     Element* to = static_cast<Element*>(rows);
-    for (int64_t m = begin; m < end; ++m, to += copied_stride(call)) {
-        const T* from = static_cast<const T*>(call.x) + m * call.x_stride;
-        if constexpr (kTakesRowsAsTheyAre<T>) {
-            memcpy(to, from, call.k * sizeof(T));
-        } else {
-            for_each_vec(call.k, [&](int64_t i, int64_t n) { store_some(to + i, load_some(from + i, n), n); });
+    for (int64_t m = begin; m < end; ++m, to += copied_stride(weight)) {
+        memset(static_cast<void*>(to), 0, copied_stride(weight) * sizeof(Element));
+        widen_row<T>(call, m, wide);
+        if (weight.int8_rows) {
+            const Vec scale = broadcast(quantize_row(wide, weight.k, wide));
+            for_each_vec(weight.k, [&](int64_t i, int64_t n) { store_some(wide + i, load_some(wide + i, n) * scale, n); });
         }
-        for (int64_t i = call.k; i % Product<T>::kStep; ++i) memset(to + i, 0, sizeof(Element));
+        for_each_vec(weight.k, [&](int64_t i, int64_t n) { store_some(to + i, load_some(wide + i, n), n); });
     }
 }
 
@@ -125,10 +143,11 @@ inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, co
     }
 }
 
-// Stores a tile whose first row is row m of x. The columns of a panel are whole registers but in the last panel.
+// Stores rows [m, m + rows) of a panel's products. The columns of a panel are whole registers but in the last panel.
 template <class T, class Out>
 inline void finish(const LinearCall& call, const float* sums, int64_t m, int64_t rows, int64_t panel) {
-    const int64_t width = call.panel_columns(), columns = call.columns(), begin = panel * width;
+    const LinearWeight& weight = call.weight;
+    const int64_t width = weight.panel_columns(), columns = weight.columns(), begin = panel * width;
     const int64_t count = min_of(width, columns - begin);
     const T* bias = static_cast<const T*>(call.bias);
     for (int64_t row = 0; row < rows; ++row, sums += kPanel) {
@@ -138,7 +157,7 @@ inline void finish(const LinearCall& call, const float* sums, int64_t m, int64_t
         for_each_vec(count, [&](int64_t i, int64_t n) {
             Vec v = load(sums + i);
             if (bias) v = v + load_some(bias + begin + i, n);
-            if (call.epilogue == kSiluMul) {
+            if (weight.gated) {
                 Vec other = load(sums + kPanel / 2 + i);
                 if (bias) other = other + load_some(bias + columns + begin + i, n);
                 v = silu(v) * other;
@@ -149,43 +168,134 @@ inline void finish(const LinearCall& call, const float* sums, int64_t m, int64_t
     }
 }
 
-template <class T, int M>
-inline void linear_tile(const LinearCall& call, const typename Product<T>::Element* x, int64_t x_stride, int64_t m,
-                        int64_t panel) {
-    constexpr int64_t kStep = Product<T>::kStep;
-    const int64_t steps = (call.k + kStep - 1) / kStep;
-    alignas(64) float sums[M * kPanel];
-    multiply<T, M>(x, x_stride, static_cast<const T*>(call.panels) + panel * steps * kStep * kPanel, steps, sums);
+template <class T>
+inline void finish_panel(const LinearCall& call, const float* sums, int64_t m, int64_t rows, int64_t panel) {
     if (call.out_float) {
-        finish<T, float>(call, sums, m, M, panel);
+        finish<T, float>(call, sums, m, rows, panel);
     } else {
-        finish<T, T>(call, sums, m, M, panel);
+        finish<T, T>(call, sums, m, rows, panel);
     }
 }
 
-template <class T, int M = kTileMost>
-inline void linear_tile_of(int64_t rows, const LinearCall& call, const typename Product<T>::Element* x, int64_t x_stride,
-                           int64_t m, int64_t panel) {
-    if constexpr (M > 0) {
-        if (rows == M) {
-            linear_tile<T, M>(call, x, x_stride, m, panel);
+// Calls body.template operator()<M>() for the M that is `rows`, 1 to Most.
+template <int Most, class Body>
+inline void for_rows(int64_t rows, Body&& body) {
+    if constexpr (Most > 0) {
+        if (rows == Most) {
+            body(Rows<Most>{});
         } else {
-            linear_tile_of<T, M - 1>(rows, call, x, x_stride, m, panel);
+            for_rows<Most - 1>(rows, body);
         }
     }
 }
 
+// Cuts count rows into tiles of at most Most, as equal as can be.
+template <int Most, class Body>
+inline void for_tiles(int64_t count, Body&& body) {
+    const int64_t tiles = (count + Most - 1) / Most;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t begin = count * tile / tiles;
+        for_rows<Most>(count * (tile + 1) / tiles - begin, [&](auto rows) { body(rows, begin); });
+    }
+}
+
+// The rows of a call that are multiplied together, in the form that products take.
 template <class T>
-void linear(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel_begin,
-            int64_t panel_end) {
-    using Element = typename Product<T>::Element;
-    const int64_t x_stride = rows ? copied_stride(call) : call.x_stride;
-    const Element* x = static_cast<const Element*>(rows ? rows : call.x) + (rows ? 0 : row_begin * x_stride);
-    const int64_t count = row_end - row_begin, tiles = (count + kTileMost - 1) / kTileMost;
+struct Operand {
+    const typename Product<T>::Element* x;
+    int64_t stride;
+
+    Operand(const LinearCall& call, const void* rows, int64_t row_begin) {
+        using Element = typename Product<T>::Element;
+        stride = rows ? copied_stride(call.weight) : call.x_stride;
+        x = rows ? static_cast<const Element*>(rows) : static_cast<const Element*>(call.x) + row_begin * stride;
+    }
+};
+
+template <class T>
+void linear_plain(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel) {
+    constexpr int64_t kStep = Product<T>::kStep;
+    const Operand<T> operand(call, rows, row_begin);
+    const int64_t steps = (call.weight.k + kStep - 1) / kStep;
+    const T* from = static_cast<const T*>(call.weight.panels) + panel * steps * kStep * kPanel;
+    for_tiles<kTileMost>(row_end - row_begin, [&](auto tile, int64_t begin) {
+        alignas(64) float sums[tile.kCount * kPanel];
+        multiply<T, tile.kCount>(operand.x + begin * operand.stride, operand.stride, from, steps, sums);
+        finish_panel<T>(call, sums, row_begin + begin, tile.kCount, panel);
+    });
+}
+
+// Widens the panel part by part and multiplies each with all rows.
+template <class T>
+void linear_widened(const LinearCall& call, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
+                    int64_t panel) {
+    const LinearWeight& weight = call.weight;
+    constexpr int64_t kStep = Product<T>::kStep;
+    const Operand<T> operand(call, rows, row_begin);
+    T* widened = static_cast<T*>(scratch);
+    float* totals = reinterpret_cast<float*>(widened + kChunk * kPanel);
+    const int64_t count = row_end - row_begin;
+    memset(totals, 0, count * kPanel * sizeof(float));
+    for (int64_t group = 0; group < weight.groups(); ++group) {
+        const float* scales = weight.scales + (panel * weight.groups() + group) * kPanel;
+        const int64_t end = (group + 1) * weight.group;
+        for (int64_t k = group * weight.group; k < end; k += kChunk) {
+            const int64_t columns = min_of(kChunk, end - k);
+            dequantize(weight, panel, k, columns, widened);
+            const int64_t steps = round_up(columns, panel_step(kBFloat16, weight.format)) / kStep;
+            for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
+                alignas(64) float sums[tile.kCount * kPanel];
+                multiply<T, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, widened, steps, sums);
+                for (int64_t i = 0; i < tile.kCount * kPanel; i += kWidth) {
+                    float* total = totals + begin * kPanel + i;
+                    store(total, load(sums + i) * load(scales + i % kPanel) + load(total));
+                }
+            });
+        }
+    }
+    finish_panel<T>(call, totals, row_begin, count, panel);
+}
+
+template <class T>
+void linear_integers(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel) {
+#if defined(__AVX512VNNI__)
+    const auto multiply_tiles = [&](auto most, auto&& multiply_rows) {
+        for_tiles<most.kCount>(row_end - row_begin, [&](auto tile, int64_t begin) {
+            alignas(64) float sums[tile.kCount * kPanel];
+            multiply_rows(tile, begin, sums);
+            finish_panel<T>(call, sums, row_begin + begin, tile.kCount, panel);
+        });
+    };
+    if (call.weight.format == kInt8) {
+        multiply_tiles(Rows<kTileMost>{}, [&](auto tile, int64_t begin, float* sums) {
+            multiply_int8<tile.kCount>(call.weight, rows, begin, panel, sums);
+        });
+    } else {
+        multiply_tiles(Rows<kTileMost / 2>{}, [&](auto tile, int64_t begin, float* sums) {
+            multiply_int4<tile.kCount>(call.weight, rows, begin, panel, sums);
+        });
+    }
+#else
+    (void)call, (void)rows, (void)row_begin, (void)row_end, (void)panel;  // takes_integers() is false
+#endif
+}
+
+template <class T>
+int64_t linear_scratch(const LinearCall& call, int64_t rows) {
+    const int64_t widened = kChunk * kPanel * int64_t{sizeof(T)} + rows * kPanel * int64_t{sizeof(float)};
+    return max_of(wide_row_bytes(call.weight), call.weight.format == kPlain ? 0 : widened);
+}
+
+template <class T>
+void linear(const LinearCall& call, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
+            int64_t panel_begin, int64_t panel_end) {
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t begin = count * tile / tiles, end = count * (tile + 1) / tiles;
-            linear_tile_of<T>(end - begin, call, x + begin * x_stride, x_stride, row_begin + begin, panel);
+        if (takes_integers(call.weight)) {
+            linear_integers<T>(call, rows, row_begin, row_end, panel);
+        } else if (call.weight.format == kPlain) {
+            linear_plain<T>(call, rows, row_begin, row_end, panel);
+        } else {
+            linear_widened<T>(call, rows, scratch, row_begin, row_end, panel);
         }
     }
 }

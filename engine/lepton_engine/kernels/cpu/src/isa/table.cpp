@@ -35,6 +35,7 @@ const KernelTable table = {
     {silu_mul<float>, silu_mul<BFloat16>, silu_mul<Float16>},
     {linear_row_bytes<float>, linear_row_bytes<BFloat16>, linear_row_bytes<Float16>},
     {linear_rows<float>, linear_rows<BFloat16>, linear_rows<Float16>},
+    {linear_scratch<float>, linear_scratch<BFloat16>, linear_scratch<Float16>},
     {linear<float>, linear<BFloat16>, linear<Float16>},
 };
 

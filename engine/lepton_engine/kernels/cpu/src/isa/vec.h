@@ -36,6 +36,9 @@ typedef int32_t VecInt __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t VecBits __attribute__((vector_size(kWidth * 4)));
 typedef uint16_t VecHalf __attribute__((vector_size(kWidth * 2)));
 
+// Bytes from where a weight is read to where it is fetched.
+constexpr int64_t kPrefetchAhead = 4096;
+
 inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }

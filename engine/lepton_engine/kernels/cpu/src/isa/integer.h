@@ -1,0 +1,183 @@
+// Products of integers: rows of x quantised to int8, weights of int8 or int4, sums in int32 within a group.
+//
+// Rows are symmetric: per row where the weight's scale is per channel, per group where it is per group. The processor
+// multiplies unsigned by signed, so weights stay as they are stored, unsigned, and their zero point times the sum of
+// the row is taken off.
+#pragma once
+
+#include "vec.h"
+
+namespace lepton::LEPTON_ISA {
+
+#if defined(__AVX512VNNI__)
+constexpr bool kHasIntegers = true;
+#else
+constexpr bool kHasIntegers = false;
+#endif
+
+inline bool takes_integers(const LinearWeight& weight) {
+    return kHasIntegers && (weight.format == kInt4 || (weight.format == kInt8 && weight.int8_rows));
+}
+
+// A row of x: its values, then the scale and the sum of each group.
+struct IntegerRow {
+    int8_t* values;
+    float* scales;
+    int32_t* sums;
+
+    static int64_t bytes(const LinearWeight& weight) {
+        return round_up(weight.k, 64) + round_up(weight.groups() * 8, 64) + 64;
+    }
+    IntegerRow(const LinearWeight& weight, const void* rows, int64_t row) {
+        char* at = static_cast<char*>(const_cast<void*>(rows)) + row * bytes(weight);
+        values = reinterpret_cast<int8_t*>(at);
+        scales = reinterpret_cast<float*>(at + round_up(weight.k, 64));
+        sums = reinterpret_cast<int32_t*>(scales + weight.groups());
+    }
+};
+
+// The scale that symmetric int8 gives to count values, and those values divided by it: integers, as floats.
+inline float quantize_row(const float* x, int64_t count, float* out) {
+    Vec top{}, nothing{};
+    for_each_vec(count, [&](int64_t i, int64_t n) {
+        const Vec v = load_some(x + i, n);
+        top = max_vec(top, max_vec(v, -v));
+        nothing = v * broadcast(0.0f) + nothing;
+    });
+    const float lost = sum_lanes(nothing);
+    if (lost != 0) {  // NaN: the row holds infinity or NaN, and its products are to be NaN
+        memset(out, 0, count * sizeof(float));
+        return lost;
+    }
+    const float scale = max_lanes(top) / 127.0f;
+    const Vec divisor = broadcast(scale > 0 ? scale : 1.0f);
+    // Adding and taking off 1.5 * 2^23 rounds to an integer, ties to even.
+    const Vec magic = broadcast(12582912.0f);
+    for_each_vec(count, [&](int64_t i, int64_t n) {
+        const Vec v = load_some(x + i, n) / divisor + magic;
+        store_some(out + i, v - magic, n);
+    });
+    return scale;
+}
+
+template <class T>
+inline void widen_row(const LinearCall& call, int64_t m, float* out) {
+    const T* x = static_cast<const T*>(call.x) + m * call.x_stride;
+    const int64_t k = call.weight.k;
+    if (call.weight.permutation) {
+        for (int64_t i = 0; i < k; ++i) {
+            T one[kWidth] = {x[call.weight.permutation[i]]};
+            out[i] = load(one)[0];
+        }
+    } else {
+        for_each_vec(k, [&](int64_t i, int64_t n) { store_some(out + i, load_some(x + i, n), n); });
+    }
+}
+
+template <class T>
+void integer_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows, float* wide) {
+    const LinearWeight& weight = call.weight;
+    for (int64_t m = begin; m < end; ++m) {
+        const IntegerRow row(weight, rows, m - begin);
+        widen_row<T>(call, m, wide);
+        for (int64_t g = 0; g < weight.groups(); ++g) {
+            float* values = wide + g * weight.group;
+            row.scales[g] = quantize_row(values, weight.group, values);
+            int32_t sum = 0;
+            for (int64_t i = 0; i < weight.group; ++i) {
+                const int8_t value = static_cast<int8_t>(values[i]);
+                row.values[g * weight.group + i] = value;
+                sum += value;
+            }
+            row.sums[g] = sum;
+        }
+        for (int64_t i = weight.k; i < round_up(weight.k, 64); ++i) row.values[i] = 0;
+    }
+}
+
+#if defined(__AVX512VNNI__)
+
+inline __m512i four_values(const int8_t* x) {
+    int32_t four;
+    memcpy(&four, x, sizeof(four));
+    return _mm512_set1_epi32(four);
+}
+
+inline __m512i stored(const uint8_t* p) {
+    __builtin_prefetch(p + kPrefetchAhead, 0, 2);
+    return _mm512_loadu_si512(p);
+}
+
+// M rows from m on by a panel of int8: sums [M][kPanel].
+template <int M>
+inline void multiply_int8(const LinearWeight& weight, const void* rows, int64_t m0, int64_t panel, float* sums) {
+    const int64_t steps = (weight.k + 3) / 4, row_bytes = IntegerRow::bytes(weight);
+    const uint8_t* w = static_cast<const uint8_t*>(weight.panels) + panel * steps * kPanel * 4;
+    const int8_t* x = IntegerRow(weight, rows, m0).values;
+    __m512i tile[M][2] = {};
+    for (int64_t s = 0; s < steps; ++s, w += kPanel * 4) {
+        const __m512i first = stored(w), second = stored(w + 64);
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+            const __m512i row = four_values(x + m * row_bytes + s * 4);
+            tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], first, row);
+            tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], second, row);
+        }
+    }
+    for (int m = 0; m < M; ++m) {
+        const IntegerRow row(weight, rows, m0 + m);
+        for (int n = 0; n < 2; ++n) {
+            const __m512i sum = _mm512_sub_epi32(tile[m][n], _mm512_set1_epi32(128 * row.sums[0]));
+            const Vec scale = load(weight.scales + panel * kPanel + n * kWidth) * broadcast(row.scales[0]);
+            store(sums + m * kPanel + n * kWidth, static_cast<Vec>(_mm512_cvtepi32_ps(sum)) * scale);
+        }
+    }
+}
+
+// The same by a panel of int4.
+template <int M>
+inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t m0, int64_t panel, float* sums) {
+    const int64_t groups = weight.groups(), steps = (weight.k + 7) / 8, row_bytes = IntegerRow::bytes(weight);
+    const uint8_t* w = static_cast<const uint8_t*>(weight.panels) + panel * steps * kPanel * 4;
+    const float* scales = weight.scales + panel * groups * kPanel;
+    const float* zeros = weight.zeros + panel * groups * kPanel;
+    const IntegerRow first_row(weight, rows, m0);
+    const int8_t* x = first_row.values;
+    const __m512i low = _mm512_set1_epi8(0xf);
+    Vec total[M][2] = {};
+    for (int64_t g = 0; g < groups; ++g, scales += kPanel, zeros += kPanel) {
+        const int64_t in_group = g + 1 < groups ? weight.group / 8 : steps - g * (weight.group / 8);
+        __m512i tile[M][2] = {};
+        for (int64_t s = 0; s < in_group; ++s, w += kPanel * 4, x += 8) {
+            const __m512i first = stored(w), second = stored(w + 64);
+            const __m512i a0 = _mm512_and_si512(first, low), a1 = _mm512_and_si512(second, low);
+            const __m512i b0 = _mm512_and_si512(_mm512_srli_epi16(first, 4), low);
+            const __m512i b1 = _mm512_and_si512(_mm512_srli_epi16(second, 4), low);
+#pragma GCC unroll 16
+            for (int m = 0; m < M; ++m) {
+                const __m512i a = four_values(x + m * row_bytes), b = four_values(x + m * row_bytes + 4);
+                tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], a0, a);
+                tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], a1, a);
+                tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], b0, b);
+                tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], b1, b);
+            }
+        }
+        for (int n = 0; n < 2; ++n) {
+            const Vec scale = load(scales + n * kWidth), zero = load(zeros + n * kWidth);
+            for (int m = 0; m < M; ++m) {
+                const char* at = reinterpret_cast<const char*>(first_row.scales + g) + m * row_bytes;
+                const float row_scale = *reinterpret_cast<const float*>(at);
+                const int32_t row_sum = *reinterpret_cast<const int32_t*>(at + groups * sizeof(float));
+                const Vec sum = static_cast<Vec>(_mm512_cvtepi32_ps(tile[m][n])) - zero * broadcast(row_sum);
+                total[m][n] = sum * (scale * broadcast(row_scale)) + total[m][n];
+            }
+        }
+    }
+    for (int m = 0; m < M; ++m) {
+        for (int n = 0; n < 2; ++n) store(sums + m * kPanel + n * kWidth, total[m][n]);
+    }
+}
+
+#endif
+
+}  // namespace lepton::LEPTON_ISA
