@@ -12,7 +12,7 @@ from lepton_operator.api.spec import OnUpgrade
 from lepton_operator.compare import matches
 from lepton_operator.desired import Choices, desired
 from lepton_operator.desired.cache import fetch_job_name
-from lepton_operator.desired.pod import template_inputs
+from lepton_operator.desired.pod import decode_template, template_inputs
 from lepton_operator.observed import Child, Deployment, Job, Manifest, Model, Pod
 from lepton_operator.preload import Preload, preload
 from lepton_operator.rollout import deadlock, replace_in_place, settled
@@ -173,18 +173,21 @@ def _kept(
     same = inputs == template_inputs(model, revision)
     if fetched.done and not (same and model.spec.rollout.on_upgrade is OnUpgrade.KEEP):
         return None
-    try:
-        template = msgspec.json.decode(deployment.metadata.annotations.get(names.TEMPLATE, ""))
-    except msgspec.DecodeError:
+    template = decode_template(deployment, model if same else None)
+    if template is None:
         return None
     applied = deployment.metadata.annotations.get(names.APPLIED, "")
     # Whoever edits the notes by hand gets the template of the present operator.
-    return (inputs, template) if isinstance(template, dict) and applied.endswith(names.digest(template)) else None
+    return (inputs, template) if applied.endswith(names.digest(template)) else None
 
 
 def _with_hash(manifest: Manifest) -> Manifest:
-    """The manifest with the hash of itself, and for a Deployment that of its template, in an annotation."""
-    digest = names.digest(manifest)
+    """The manifest with the hash of itself, and for a Deployment that of its template, in an annotation.
+
+    Owners are compared by themselves: a model that is made anew has another uid, but the same objects.
+    """
+    bare = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+    digest = names.digest({**manifest, "metadata": bare})
     if manifest["kind"] == "Deployment":
         digest += "-" + names.digest(manifest["spec"]["template"])
     metadata = dict(manifest["metadata"])

@@ -16,7 +16,7 @@ from lepton_operator.desired.common import (
     service_account,
 )
 from lepton_operator.desired.weights import environment, weights
-from lepton_operator.observed import Manifest, Model
+from lepton_operator.observed import Deployment, Manifest, Model
 from lepton_operator.settings import PodSettings
 
 GENERATION = "lepton.v1.GenerationService"
@@ -173,5 +173,26 @@ def _pre_stop(propagation: int) -> dict[str, Any]:
 
 
 def encode_template(template: Manifest) -> str:
-    """A template as an annotation's value."""
-    return msgspec.json.encode(template, order="sorted").decode()
+    """A template as an annotation's value: without its affinity, which alone may be larger than annotations can be."""
+    spec = {key: value for key, value in template["spec"].items() if key != "affinity"}
+    return msgspec.json.encode({**template, "spec": spec}, order="sorted").decode()
+
+
+def decode_template(deployment: Deployment, model: Model | None) -> Manifest | None:
+    """The template that a Deployment was given; None when its note of it cannot be read.
+
+    Args:
+        model: whose affinity it has; None when the spec has changed since, and the Deployment itself must tell.
+    """
+    try:
+        template = msgspec.json.decode(deployment.metadata.annotations.get(names.TEMPLATE, ""))
+        if model is None:
+            affinity = msgspec.json.decode(deployment.raw)["spec"]["template"]["spec"].get("affinity")
+        else:
+            affinity = scheduling(model).get("affinity")
+        if affinity is not None:
+            template["spec"]["affinity"] = affinity
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return None
+    found: Manifest = template
+    return found

@@ -110,7 +110,7 @@ def fetch_container(
     Args:
         into: folder that is filled. link: name of a link in it to what was fetched. revision: take this one only.
     """
-    args = ["fetch", *source_args(model.spec.model.source), f"--into={into}"]
+    args = ["fetch", *source_args(model.spec.model.source, revision), f"--into={into}"]
     if link:
         args.append(f"--link={link}")
     if revision:
@@ -138,10 +138,14 @@ def environment(model: Model) -> list[dict[str, str]]:
     return [{"name": variable.name, "value": variable.value} for variable in model.spec.pod.env]
 
 
-def source_args(source: Source) -> list[str]:
-    """A source as arguments of `lepton fetch`."""
+def source_args(source: Source, revision: str | None) -> list[str]:
+    """A source as arguments of `lepton fetch`.
+
+    Args:
+        revision: what it was found to be: the commit, where there are commits.
+    """
     if source.hugging_face is not None:
-        return [f"hf://{source.hugging_face.repo}@{source.hugging_face.revision}"]
+        return [f"hf://{source.hugging_face.repo}@{revision or source.hugging_face.revision}"]
     if source.s3 is not None:
         args = [f"s3://{source.s3.bucket}/{source.s3.prefix}"]
         args += [f"--endpoint={source.s3.endpoint}"] if source.s3.endpoint else []
