@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lepton_engine.kernels.cuda import cuda
 from lepton_engine.runtime.masks import apply_masks, changes_logits
 from lepton_engine.runtime.penalties import Penalties
 from lepton_engine.runtime.row import SampleRow
@@ -102,8 +103,11 @@ class Sampler:
         uniforms: torch.Tensor,
         cuts: Sequence[Truncation],
     ) -> torch.Tensor:
+        whole = all(cut.keeps_all for cut in cuts)
+        if whole and logits.is_cuda and (kernels := cuda()) is not None:
+            return kernels.draw_from_logits(logits, best, scale, uniforms, self._unit)
         weights = (logits - best[:, None]).div_(scale[:, None]).exp_().mul_(self._unit).floor_()
-        if not all(cut.keeps_all for cut in cuts):
+        if not whole:
             truncate(weights, self._unit, cuts)
         return draw(weights, uniforms)
 

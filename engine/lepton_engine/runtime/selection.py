@@ -6,6 +6,8 @@ Rows are seen in blocks, so that one fast pass over the vocabulary leaves little
 import torch
 import torch.nn.functional as F
 
+from lepton_engine.kernels.cuda import cuda
+
 BLOCK = 128
 _SMALL_BLOCK = 32
 
@@ -19,6 +21,8 @@ def pad_to_blocks(rows: torch.Tensor, block: int, value: float) -> torch.Tensor:
 
 def first_argmax(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Largest value and its lowest index in each row of [R, V]; NaN counts as largest."""
+    if rows.is_cuda and (kernels := cuda()) is not None:
+        return kernels.first_argmax(rows)
     blocks = pad_to_blocks(rows, BLOCK, -torch.inf)
     best, block = blocks.amax(dim=-1).max(dim=-1)
     chosen = blocks[torch.arange(len(rows), device=rows.device), block]
@@ -68,6 +72,8 @@ def draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     Returns:
         int64 [R], an index of positive weight.
     """
+    if weights.is_cuda and (kernels := cuda()) is not None:
+        return kernels.draw(weights, uniforms)
     blocks = pad_to_blocks(weights, BLOCK, 0.0)
     reached = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     total = reached[:, -1]
