@@ -16,6 +16,7 @@ from lepton_engine.errors import InvalidRequestError, LeptonError, ModelLoadErro
 from lepton_engine.messages import Abort, Admitted, EngineSettings, EngineStats, ModelInfo, Submit
 from lepton_engine.outputs import RequestMetrics, RequestOutput, ScoreOutput
 from lepton_engine.process.connection import Carrier, Connection, error_of
+from lepton_engine.quantization.scheme import parse_scheme
 from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_engine.text.bad_words import bad_word_token_ids
@@ -54,6 +55,9 @@ class AsyncLeptonEngine:
         tokenizer: folder, `transformers` tokenizer or `Tokenizer`; None takes the one beside the model.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
         dtype: "auto" (the checkpoint's), "float32", "bfloat16", "float16".
+        quantization: scheme by which plain weights are quantised while they are loaded, such as "int8" or "int4-g32"
+            (`quantization.scheme`); quantised checkpoints need none.
+        kv_cache_dtype: "auto" (the model's), "int8" or "fp8".
         kv_cache_memory: bytes of the KV cache; None measures what is left.
         max_model_len: tokens of prompt and output; None takes what model and KV cache allow.
         max_num_seqs, max_num_batched_tokens: sequences at once, tokens a step.
@@ -92,13 +96,14 @@ class AsyncLeptonEngine:
         in_process: bool = True,
         overlap: bool | None = None,
     ) -> None:
-        refuse_unbuilt(quantization=quantization, kv_cache_dtype=kv_cache_dtype, batch_invariant=batch_invariant)
+        refuse_unbuilt(batch_invariant=batch_invariant)
+        scheme = None if quantization is None else parse_scheme(quantization).name
         module = None if isinstance(model, str | os.PathLike) else model
         folder = locate_checkpoint(model) if module is None else None
         self._settings = EngineSettings(
             model="" if folder is None else str(folder),
-            model_settings=ModelSettings(device, dtype, max_model_len, num_threads),
-            cache=CacheSettings(kv_cache_memory, block_size, enable_prefix_caching),
+            model_settings=ModelSettings(device, dtype, max_model_len, num_threads, scheme),
+            cache=CacheSettings(kv_cache_memory, block_size, enable_prefix_caching, kv_cache_dtype),
             scheduler=SchedulerSettings(
                 max_num_seqs, max_num_batched_tokens, max_prefill_chunk, max_queued_requests, max_queued_tokens, overlap
             ),

@@ -8,18 +8,21 @@ import torch
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.kv_cache import KVCacheManager
-from lepton_engine.core.kv_layout import KVCacheLayout, group_layers, plan_layout
+from lepton_engine.core.kv_layout import KVCacheLayout, plan_layout
 from lepton_engine.core.plan import ScheduledSequence, StepPlan
 from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
+from lepton_engine.kernels.kv_scales import KV_DTYPES
 from lepton_engine.messages import EngineSettings, ModelInfo
 from lepton_engine.models.base import CausalLM
 from lepton_engine.models.loader import load_model
+from lepton_engine.quantization.scheme import parse_scheme
 from lepton_engine.runtime.batch import build_batch
 from lepton_engine.runtime.kv_memory import (
     allocate_kv_cache,
     full_cache_bytes,
+    kv_groups,
     measure_peak,
     memory_left,
 )
@@ -48,12 +51,15 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
         torch.set_num_threads(settings.model_settings.num_threads or usable_cores())
     checkpoint = checkpoint or open_checkpoint(settings.model)
     dtype = _dtype(settings.model_settings.dtype, checkpoint.dtype)
+    wanted = settings.model_settings.quantization
+    scheme = None if wanted is None else parse_scheme(wanted)
     try:
-        model = load_model(checkpoint, dtype=dtype, device=device).eval()
+        model = load_model(checkpoint, dtype=dtype, device=device, quantization=scheme).eval()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"the weights do not fit the memory of {device}: {error}") from error
     max_model_len = _model_len(settings.model_settings.max_model_len, model)
-    layout, runner = _with_kv_cache(model, settings, dtype, device, max_model_len)
+    kv_dtype = KV_DTYPES.get(settings.cache.dtype, dtype)
+    layout, runner = _with_kv_cache(model, settings, kv_dtype, device, max_model_len)
     scheduler_settings = settings.scheduler
     cache = KVCacheManager(
         layout,
@@ -62,10 +68,11 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
     )
     info = _describe(model, checkpoint, layout, settings, dtype, device, time.monotonic() - began)
     logger.info(
-        "%s: %.1f M parameters, %s on %s, KV cache of %d tokens, ready in %.1f s",
+        "%s: %.1f M parameters, %s%s on %s, KV cache of %d tokens, ready in %.1f s",
         info.family,
         info.num_parameters / 1e6,
         info.dtype,
+        f" ({info.quantization} weights)" if info.quantization else "",
         info.device,
         info.num_kv_blocks * info.block_size,
         info.load_seconds,
@@ -105,11 +112,11 @@ def _chunk(settings: SchedulerSettings) -> int:
 
 
 def _with_kv_cache(
-    model: CausalLM, settings: EngineSettings, dtype: torch.dtype, device: torch.device, max_model_len: int
+    model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device, max_model_len: int
 ) -> tuple[KVCacheLayout, Runner]:
     """Size the KV cache by what is left beside weights and the activations of the largest step."""
     cache, scheduler = settings.cache, settings.scheduler
-    groups = group_layers(model.kv_layers, dtype.itemsize)
+    groups = kv_groups(model.kv_layers, kv_dtype)
     sizes: dict[str, Any] = {
         "block_size": cache.block_size,
         "max_model_len": max_model_len,
@@ -118,7 +125,7 @@ def _with_kv_cache(
     }
     memory = cache.memory
     if memory is None:
-        memory = memory_left(device, _activation_bytes(model, settings, dtype, device))
+        memory = memory_left(device, _activation_bytes(model, settings, kv_dtype, device))
         memory = min(memory, full_cache_bytes(groups, **sizes))
     layout = plan_layout(groups, memory=memory, **sizes)
     if settings.model_settings.max_model_len is not None and layout.max_tokens < max_model_len:
@@ -129,22 +136,22 @@ def _with_kv_cache(
     if layout.max_tokens < max_model_len:
         logger.warning("the KV cache bounds sequences to %d of %d tokens", layout.max_tokens, max_model_len)
     try:
-        caches = allocate_kv_cache(layout, model.kv_layers, dtype, device)
+        caches = allocate_kv_cache(layout, model.kv_layers, kv_dtype, device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"kv_cache_memory: {layout.total_bytes} bytes cannot be allocated: {error}") from error
     return layout, Runner(model, layout, caches, max_num_seqs=scheduler.max_num_seqs, device=device)
 
 
-def _activation_bytes(model: CausalLM, settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> int:
+def _activation_bytes(model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device) -> int:
     """Measure the activations of the largest step: on CUDA in full, on the CPU, where time counts, by a sample."""
     scheduler, block_size = settings.scheduler, settings.cache.block_size
     budget = scheduler.max_num_batched_tokens
     tokens = budget if device.type == "cuda" else min(budget, PROFILE_TOKENS)
     tokens = min(tokens, model.max_position)
-    groups = group_layers(model.kv_layers, dtype.itemsize)
+    groups = kv_groups(model.kv_layers, kv_dtype)
     blocks = -(-tokens // block_size)
     layout = KVCacheLayout(block_size, groups, (blocks + 1,) * len(groups), tokens)
-    caches = allocate_kv_cache(layout, model.kv_layers, dtype, device)
+    caches = allocate_kv_cache(layout, model.kv_layers, kv_dtype, device)
     model.bind_kv_cache(caches, [layout.group_of_layer(i) for i in range(len(caches))])
     request = Request("profile", [0] * tokens, SamplingParams(), 0, 0.0, 0, 1)
     sequence = request.sequences[0]
@@ -190,4 +197,5 @@ def _describe(
         eos_token_ids=checkpoint.eos_token_ids,
         default_sampling=checkpoint.default_sampling,
         load_seconds=seconds,
+        quantization=settings.model_settings.quantization or checkpoint.quantization_method,
     )

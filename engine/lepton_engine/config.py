@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lepton_engine.errors import InvalidRequestError, UnsupportedError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-KV_CACHE_DTYPES = ("auto",)
+KV_CACHE_DTYPES = ("auto", "int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ModelSettings:
 
     Attributes:
         device: "auto" takes CUDA where there is one. dtype: "auto" takes the checkpoint's.
+        quantization: name of the scheme by which weights are quantised on load; None leaves them as they are stored.
         num_threads: intra-op threads on the CPU; None leaves as many as the process may use.
     """
 
@@ -35,6 +36,7 @@ class ModelSettings:
     dtype: str = "auto"
     max_model_len: int | None = None
     num_threads: int | None = None
+    quantization: str | None = None
 
     def __post_init__(self) -> None:
         _choice("dtype", self.dtype, DTYPES)
@@ -51,13 +53,16 @@ class CacheSettings:
     Attributes:
         memory: bytes of all blocks; None takes what is measured to be left beside weights and activations.
         block_size: tokens per block.
+        dtype: of keys and values; "auto" takes the model's, "int8" and "fp8" (e4m3) have a scale per token and head.
     """
 
     memory: int | None = None
     block_size: int = 16
     enable_prefix_caching: bool = True
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
+        _choice("kv_cache_dtype", self.dtype, KV_CACHE_DTYPES)
         _at_least("kv_cache_memory", self.memory, 1)
         _at_least("block_size", self.block_size, 1)
 
@@ -89,16 +94,12 @@ class SchedulerSettings:
         _at_least("max_queued_tokens", self.max_queued_tokens, 0)
 
 
-def refuse_unbuilt(*, quantization: str | None, kv_cache_dtype: str, batch_invariant: bool) -> None:
+def refuse_unbuilt(*, batch_invariant: bool) -> None:
     """Refuse by name the options of the front door that this build does not provide.
 
     Raises:
         UnsupportedError: naming the option.
     """
-    if quantization is not None:
-        raise UnsupportedError("quantization", f"{quantization!r} is not built yet, only None is allowed")
-    if kv_cache_dtype not in KV_CACHE_DTYPES:
-        raise UnsupportedError("kv_cache_dtype", f"{kv_cache_dtype!r} is not built yet, only 'auto' is allowed")
     if batch_invariant:
         raise UnsupportedError("batch_invariant", "True is not built yet, only False is allowed")
 

@@ -23,7 +23,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         max_model_len: tokens of prompt and output together. kv_cache_bytes, weight_bytes: in bytes.
         eos_token_ids: the tokens that end an output by default.
         default_sampling: fields of `SamplingParams` that the checkpoint's generation_config.json sets.
-        load_seconds: from start until ready.
+        load_seconds: from start until ready. quantization: scheme of the weights, or the method by which the checkpoint
+            is quantised; empty for plain ones.
     """
 
     family: str
@@ -41,6 +42,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_ids: list[int]
     default_sampling: dict[str, int | float]  # `float` alone would make a float of top_k on its way
     load_seconds: float
+    quantization: str = ""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,14 +51,22 @@ class KVCacheLayout:
         return next(i for i, group in enumerate(self.groups) if layer in group.layers)
 
 
-def group_layers(layers: Sequence[LayerKV], element_size: int) -> tuple[KVGroup, ...]:
-    """One group per distinct window, full attention first. element_size is in bytes."""
+def group_layers(layers: Sequence[LayerKV], element_size: int, scale_size: int = 0) -> tuple[KVGroup, ...]:
+    """One group per distinct window, full attention first.
+
+    Args:
+        element_size: bytes of an element of a key or value. scale_size: bytes of the scale of one token's head.
+    """
     windows = sorted({layer.window for layer in layers}, key=lambda window: (window is not None, window or 0))
     return tuple(
         KVGroup(
             window,
             tuple(i for i, layer in enumerate(layers) if layer.window == window),
-            sum(2 * layer.num_kv_heads * layer.head_dim * element_size for layer in layers if layer.window == window),
+            sum(
+                2 * layer.num_kv_heads * (layer.head_dim * element_size + scale_size)
+                for layer in layers
+                if layer.window == window
+            ),
         )
         for window in windows
     )

@@ -9,27 +9,38 @@ import numpy as np
 import torch
 
 from lepton_engine.config import LayerKV
-from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
+from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup, group_layers
+from lepton_engine.kernels.kv_scales import KV_DTYPES
 
 CPU_FRACTION = 0.7
 CUDA_FRACTION = 0.9
 ALIGNMENT = 64
+SCALE_DTYPE = torch.float32
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 
 
+def kv_groups(layers: list[LayerKV], dtype: torch.dtype) -> tuple[KVGroup, ...]:
+    """The groups of layers whose keys and values are kept in dtype, beside the scales that a quantised one needs."""
+    return group_layers(layers, dtype.itemsize, SCALE_DTYPE.itemsize if dtype in KV_DTYPES.values() else 0)
+
+
 def allocate_kv_cache(
     layout: KVCacheLayout, layers: list[LayerKV], dtype: torch.dtype, device: torch.device
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+) -> list[tuple[torch.Tensor, ...]]:
     """Keys and values of each layer, both [num_blocks, num_kv_heads, block_size, head_dim], zero.
 
-    On the CPU the pages are not touched before they are written, so an unused cache costs no memory.
+    Of a quantised dtype the scales of keys and of values come behind them, see `KVScales`. On the CPU the pages are not
+    touched before they are written, so an unused cache costs no memory.
     """
-    caches = []
+    caches: list[tuple[torch.Tensor, ...]] = []
     for index, layer in enumerate(layers):
         blocks = layout.num_blocks[layout.group_of_layer(index)]
         shape = (blocks, layer.num_kv_heads, layout.block_size, layer.head_dim)
-        caches.append((_zeros(shape, dtype, device), _zeros(shape, dtype, device)))
+        cache = [_zeros(shape, dtype, device) for _ in range(2)]
+        if dtype in KV_DTYPES.values():
+            cache += [_zeros(shape[:-1], SCALE_DTYPE, device) for _ in range(2)]
+        caches.append(tuple(cache))
     return caches
 
 

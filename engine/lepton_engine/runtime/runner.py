@@ -22,7 +22,7 @@ class Runner:
 
     Args:
         model: with its KV cache not yet bound.
-        caches: keys and values of each layer, as `allocate_kv_cache` makes them.
+        caches: of each layer, as `allocate_kv_cache` makes them.
         max_num_seqs: sequences that hold a slot at once.
     """
 
@@ -30,7 +30,7 @@ class Runner:
         self,
         model: CausalLM,
         layout: KVCacheLayout,
-        caches: list[tuple[torch.Tensor, torch.Tensor]],
+        caches: list[tuple[torch.Tensor, ...]],
         *,
         max_num_seqs: int,
         device: torch.device,

@@ -12,6 +12,7 @@ from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.weights.files import TensorFiles, open_tensor_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OLD_QUANTIZATION_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 SAMPLING_DEFAULTS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
@@ -38,6 +39,12 @@ class Checkpoint:
     def model_type(self) -> str:
         """The family's name."""
         return str(self.config.get("model_type"))
+
+    @property
+    def quantization_method(self) -> str:
+        """By which the checkpoint is quantised; empty for plain ones."""
+        own = self.config.get("quantization_config")
+        return str(own.get("quant_method", "")) if isinstance(own, Mapping) else ""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -109,6 +116,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     folder = Path(path)
     config = _read_json(folder / "config.json", required=True)
+    if not config.get("quantization_config"):
+        # Where the first programs that wrote GPTQ and AWQ checkpoints put it.
+        for name, method in OLD_QUANTIZATION_FILES.items():
+            if own := _read_json(folder / name, required=False):
+                config["quantization_config"] = {"quant_method": method, **own}
     generation_config = _read_json(folder / "generation_config.json", required=False)
     return Checkpoint(str(folder), config, generation_config, open_tensor_files(folder))
 

@@ -32,7 +32,7 @@ class TensorFiles(Mapping[str, torch.Tensor]):
 
 
 def open_tensor_files(folder: Path) -> TensorFiles:
-    """The tensors of a folder: model.safetensors, its sharded form, or the same as pytorch_model.bin.
+    """The tensors of a folder: model.safetensors, its sharded form, the same as pytorch_model.bin, or a sole file.
 
     Raises:
         ModelLoadError: there are none, a shard is missing, or a file is damaged.
@@ -44,6 +44,11 @@ def open_tensor_files(folder: Path) -> TensorFiles:
             return TensorFiles(dict.fromkeys(file.names(), file))
         if index.exists():
             return TensorFiles(_sharded(index))
+    # Quantised checkpoints of the first kind have a name of their own.
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:
+        file = _open(others[0])
+        return TensorFiles(dict.fromkeys(file.names(), file))
     raise ModelLoadError(f"{folder}: holds neither model.safetensors nor pytorch_model.bin, nor an index of shards")
 
 

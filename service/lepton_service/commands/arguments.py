@@ -92,7 +92,17 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: CUDA where there is one)")
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: the checkpoint's)")
-    group.add_argument("--quantization", metavar="NAME", help="scheme of the weights (default: none)")
+    group.add_argument(
+        "--quantize",
+        "--quantization",
+        dest="quantization",
+        metavar="SCHEME",
+        help="quantise plain weights while loading: int8, int8-w8a8, int4, int4-g32, int4-g64, int4-g128 (int4 also "
+        "with -asym), fp8, fp8-w8a8; +head behind it for the output layer too (default: as they are stored)",
+    )
+    group.add_argument(
+        "--kv-cache-dtype", default="auto", metavar="NAME", help="auto, int8 or fp8 (default: auto, the model's)"
+    )
     group.add_argument(
         "--kv-cache-memory", type=size, metavar="SIZE", help="KV cache, such as 2GiB (default: what is measured free)"
     )
@@ -121,6 +131,7 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "dtype": args.dtype,
         "quantization": args.quantization,
+        "kv_cache_dtype": args.kv_cache_dtype,
         "kv_cache_memory": args.kv_cache_memory,
         "max_model_len": args.max_model_len,
         "max_num_seqs": args.max_num_seqs,

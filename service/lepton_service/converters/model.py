@@ -30,6 +30,7 @@ def model(name: str, state: ModelState.ValueType, info: ModelInfo | None, has_te
         return message
     message.family = info.family
     message.dtype = info.dtype
+    message.quantization = info.quantization
     message.device = info.device
     message.vocabulary_size = info.vocab_size
     message.context_length = info.max_model_len
