@@ -52,8 +52,10 @@ class ShardWriter:
         (self._folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
     def _flush(self) -> None:
+        path = self._path(len(self._shards))
         try:
-            save_file(self._held, self._path(len(self._shards)), metadata={"format": "pt"})
+            save_file(self._held, path, metadata={"format": "pt"})
+            path.chmod(0o644)  # The library makes it readable for its writer alone.
         except SafetensorError as error:
             raise OSError(str(error)) from error
         self._shards.append(list(self._held))
