@@ -267,11 +267,11 @@ void linear_integers(const LinearCall& call, const void* rows, int64_t row_begin
         });
     };
     if (call.weight.format == kInt8) {
-        multiply_tiles(Rows<kTileMost>{}, [&](auto tile, int64_t begin, float* sums) {
+        multiply_tiles(Rows<kInt8Most>{}, [&](auto tile, int64_t begin, float* sums) {
             multiply_int8<tile.kCount>(call.weight, rows, begin, panel, sums);
         });
     } else {
-        multiply_tiles(Rows<kTileMost / 2>{}, [&](auto tile, int64_t begin, float* sums) {
+        multiply_tiles(Rows<kInt4Most>{}, [&](auto tile, int64_t begin, float* sums) {
             multiply_int4<tile.kCount>(call.weight, rows, begin, panel, sums);
         });
     }
