@@ -15,7 +15,8 @@ OWNED = (
     "PersistentVolumeClaim",
     "Job",
 )
-SPREAD = "deployment.kubernetes.io/"
+# Other controllers' notes, and the hash of a manifest, in which the namespace and the owner's uid are.
+NOT_OURS = ("deployment.kubernetes.io/", "lepton.dev/applied")
 
 
 def model(name: str = "m", **spec: Any) -> Object:
@@ -108,7 +109,7 @@ def normal(api: Api, namespace: str) -> dict[str, Object]:
     state: dict[str, Object] = {}
     for item in owned(api, namespace):
         metadata = item["metadata"]
-        annotations = {k: v for k, v in metadata.get("annotations", {}).items() if not k.startswith(SPREAD)}
+        annotations = {k: v for k, v in metadata.get("annotations", {}).items() if not k.startswith(NOT_OURS)}
         spec = {k: v for k, v in item.get("spec", {}).items() if k not in ("clusterIP", "clusterIPs", "volumeName")}
         if item["kind"] == "Job":  # Its selector and labels hold its uid.
             spec = {"template": spec["template"]["spec"]}

@@ -61,8 +61,8 @@ def undisturbed(cluster: ControlPlane, installed: Api, subject: Operator) -> Sta
 
 
 def same(api: Api, namespace: str, expected: State) -> None:
-    found = normal(api, namespace)
-    assert not differences(expected, found)
+    found = differences(expected, normal(api, namespace))
+    assert not found, "\n".join(line[:500] for line in found[:10])
 
 
 def disturb(moments: list[float], what: Callable[[], None]) -> threading.Thread:
