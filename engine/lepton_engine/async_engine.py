@@ -102,7 +102,7 @@ class AsyncLeptonEngine:
         folder = locate_checkpoint(model) if module is None else None
         self._settings = EngineSettings(
             model="" if folder is None else str(folder),
-            model_settings=ModelSettings(device, dtype, max_model_len, num_threads, scheme),
+            model_settings=ModelSettings(device, dtype, max_model_len, num_threads, scheme, enforce_eager),
             cache=CacheSettings(kv_cache_memory, block_size, enable_prefix_caching, kv_cache_dtype),
             scheduler=SchedulerSettings(
                 max_num_seqs, max_num_batched_tokens, max_prefill_chunk, max_queued_requests, max_queued_tokens, overlap

@@ -19,6 +19,7 @@ from lepton_engine.models.base import CausalLM
 from lepton_engine.models.loader import load_model
 from lepton_engine.quantization.scheme import parse_scheme
 from lepton_engine.runtime.batch import build_batch
+from lepton_engine.runtime.graphs import graph_bytes
 from lepton_engine.runtime.kv_memory import (
     allocate_kv_cache,
     full_cache_bytes,
@@ -125,7 +126,10 @@ def _with_kv_cache(
     }
     memory = cache.memory
     if memory is None:
-        memory = memory_left(device, _activation_bytes(model, settings, kv_dtype, device))
+        beside = _activation_bytes(model, settings, kv_dtype, device)
+        if _uses_graphs(settings, device):
+            beside += _graph_bytes(model, settings, kv_dtype, device, max_model_len)
+        memory = memory_left(device, beside)
         memory = min(memory, full_cache_bytes(groups, **sizes))
     layout = plan_layout(groups, memory=memory, **sizes)
     if settings.model_settings.max_model_len is not None and layout.max_tokens < max_model_len:
@@ -139,7 +143,31 @@ def _with_kv_cache(
         caches = allocate_kv_cache(layout, model.kv_layers, kv_dtype, device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"kv_cache_memory: {layout.total_bytes} bytes cannot be allocated: {error}") from error
-    return layout, Runner(model, layout, caches, max_num_seqs=scheduler.max_num_seqs, device=device)
+    runner = Runner(model, layout, caches, max_num_seqs=scheduler.max_num_seqs, device=device)
+    if _uses_graphs(settings, device):
+        try:
+            runner.capture_graphs()
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"kv_cache_memory: {layout.total_bytes} bytes leave no room for CUDA graphs; "
+                f"allow less, or enforce_eager: {error}"
+            ) from error
+    return layout, runner
+
+
+def _uses_graphs(settings: EngineSettings, device: torch.device) -> bool:
+    return device.type == "cuda" and not settings.model_settings.enforce_eager
+
+
+def _graph_bytes(
+    model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device, max_model_len: int
+) -> int:
+    """Measure what recorded decode steps take beside weights and KV cache, over a cache of one block a group."""
+    groups = kv_groups(model.kv_layers, kv_dtype)
+    layout = KVCacheLayout(settings.cache.block_size, groups, (2,) * len(groups), max_model_len)
+    caches = allocate_kv_cache(layout, model.kv_layers, kv_dtype, device)
+    runner = Runner(model, layout, caches, max_num_seqs=settings.scheduler.max_num_seqs, device=device)
+    return graph_bytes(runner.make_graphs(), device)
 
 
 def _activation_bytes(model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device) -> int:

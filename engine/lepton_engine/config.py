@@ -30,6 +30,7 @@ class ModelSettings:
         device: "auto" takes CUDA where there is one. dtype: "auto" takes the checkpoint's.
         quantization: name of the scheme by which weights are quantised on load; None leaves them as they are stored.
         num_threads: intra-op threads on the CPU; None leaves as many as the process may use.
+        enforce_eager: launch every kernel of a decode step rather than replay it as a CUDA graph.
     """
 
     device: str = "auto"
@@ -37,6 +38,7 @@ class ModelSettings:
     max_model_len: int | None = None
     num_threads: int | None = None
     quantization: str | None = None
+    enforce_eager: bool = False
 
     def __post_init__(self) -> None:
         _choice("dtype", self.dtype, DTYPES)

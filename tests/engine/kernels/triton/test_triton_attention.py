@@ -41,9 +41,9 @@ def check(actual: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("window", [None, 1, 19, 64])
+@pytest.mark.parametrize("window", [None, 19])
 @pytest.mark.parametrize("lens", MIXES)
-@pytest.mark.parametrize(("heads", "kv_heads", "dim", "block_size"), [(4, 2, 16, 16), (3, 1, 20, 4), (7, 7, 64, 8)])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim", "block_size"), [(4, 2, 16, 16), (3, 1, 20, 4), (5, 5, 64, 8)])
 def test_against_the_twin(
     lens: list[tuple[int, int]],
     heads: int,
