@@ -4,6 +4,7 @@ The commands and their answers are real: a control plane of tests/cluster, kwok'
 and StatsService on the pods' addresses, whose load this script sets.
 """
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -54,7 +55,7 @@ class Recorder:
         self.lines += ["", text, ""]
 
     def command(self, words: str) -> list[str]:
-        return self._plane.command(*self._kubectl, *words.split()[1:])
+        return self._plane.command(*self._kubectl, *shlex.split(words)[1:])
 
     def run(self, words: str) -> None:
         """One command to its end."""
@@ -137,16 +138,16 @@ def _record(record: Recorder, api: Api, load: Load) -> None:
     record.run("kubectl apply -f demo.yaml")
     record.watch("kubectl get lm demo -w", ready(1))
     record.run("kubectl get deployment,service,poddisruptionbudget,serviceaccount,pod")
-    record.say("## Load comes: 60 streams at once")
+    record.say("## Load comes: 52 streams at once")
 
     def rise() -> None:
-        load.streams = 60
+        load.streams = 52
         ready(4)()
 
     record.watch("kubectl get lm demo -w", rise)
     record.say("## A new image rolls out, without a pod less than four at any time")
-    change = '{"spec":{"server":{"image":"lepton-server:next"}}}'
-    record.run(f"kubectl patch lm demo --type=merge -p {change}")
+    change = '{"spec": {"server": {"image": "lepton-server:next"}}}'
+    record.run(f"kubectl patch lm demo --type=merge -p '{change}'")
     record.watch("kubectl get lm demo -w", ready(4))
     record.run("kubectl get replicaset")
     record.say("## The load goes: down after the window, the pods with the fewest streams first")
