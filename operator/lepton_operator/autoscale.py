@@ -4,7 +4,9 @@ Load is what runs, waits, and was refused (per second, times the mean service ti
 a mean, because channels pin to pods, and refusals because a bounded queue hides what it refuses. The sum over T, the
 streams that a replica should have, gives the replicas; the same is done with referenced KV blocks, and the larger
 counts. Two averages are kept, as Knative does: a long one, and a short one that counts while the load is at least twice
-what the ready replicas take (panic). Replicas go up at once and down to the most that was recommended during a window.
+what the ready replicas take (panic). Replicas go up at once, and down to the most that was needed during a window: by
+the load that lasts, which is what arrives times the mean service time and not the queue that grew while pods started;
+and only when it fits the fewer replicas whatever chance adds to it, or when nothing has asked for more for long.
 """
 
 import math
@@ -16,8 +18,12 @@ from lepton_operator.api.spec import Autoscaling
 from lepton_operator.api.status import ScalingMode
 
 PANIC_FACTOR = 2.0
-NOISE = 1.0
-"""Standard deviations of a Poisson load kept free before replicas go down: what came by chance may come back."""
+NOISE = 3.0
+"""Standard deviations of a Poisson load by which it must fit fewer replicas, for them to go down after the window."""
+SPARE = 2.0
+"""Standard deviations that are kept when they do."""
+PATIENCE = 24
+"""Windows after which replicas go down that nothing has asked for meanwhile, however close the load is."""
 _EPSILON = 1e-9
 
 
@@ -28,11 +34,16 @@ class PodLoad:
     Attributes:
         streams: running + waiting. refused: streams that it refused meanwhile would have been (rate x service time).
         kv: share of its KV blocks that requests reference, 0 to 1.
+        inflow: what arrived, per second, times the mean service time: the streams that there would be without a queue;
+            None when the pod cannot tell.
+        waiting: of the streams, those that wait.
     """
 
     streams: float
     refused: float = 0.0
     kv: float = 0.0
+    inflow: float | None = None
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,10 @@ class Window:
         """The mean of what is there: at the beginning of what has been seen so far."""
         return sum(value for _, value in self.values) / len(self.values)
 
+    def least(self) -> float:
+        """The minimum of what is there."""
+        return min(value for _, value in self.values)
+
 
 class MaxWindow:
     """The maximum of the last seconds, in constant time."""
@@ -115,7 +130,9 @@ class Autoscaler:
         self._began = now
         self._streams = Window(spec.stable_seconds), Window(spec.panic_seconds)
         self._kv = Window(spec.stable_seconds), Window(spec.panic_seconds)
-        self._down = MaxWindow(max(spec.scale_down_seconds, 1e-9))
+        self._inflow, self._running = Window(spec.stable_seconds), Window(spec.stable_seconds)
+        window = max(spec.scale_down_seconds, 1e-9)
+        self._needed, self._guarded, self._long = MaxWindow(window), MaxWindow(window), MaxWindow(PATIENCE * window)
         self._panic_until = -math.inf
 
     def decide(self, sample: Sample) -> Decision:
@@ -147,19 +164,42 @@ class Autoscaler:
                 (_pods(panic_kv * 100, spec.target_kv_percent), "KV cache, panic"),
             ]
         up, why = max(rules, key=lambda rule: rule[0])
-        # What would still be wanted if the same mean load happened to be a little higher: a band against flapping.
-        cautious = max(up, _pods(stable + NOISE * math.sqrt(max(stable, 0.0)), spec.target_streams))
-        most = self._down.add(sample.time, cautious)
-        return self._settle(sample, up, most, panicking, load, why)
+        lasting = self._lasting(sample, load)
+        memory = _pods(stable_kv * 100, spec.target_kv_percent)
+        noise = math.sqrt(lasting)
+        needed = max(_pods(lasting + SPARE * noise, spec.target_streams), memory)
+        # What would still be needed if the same mean load happened to be higher: a band against flapping by chance.
+        guarded = max(_pods(lasting + NOISE * noise, spec.target_streams), memory)
+        most, most_guarded = self._needed.add(sample.time, needed), self._guarded.add(sample.time, guarded)
+        most_long = self._long.add(sample.time, max(up, _pods(lasting, spec.target_streams), memory))
+        lower = self.desired
+        if most_guarded < self.desired:
+            lower = most
+        elif sample.time - self._began >= PATIENCE * spec.scale_down_seconds:
+            lower = min(self.desired, most_long)
+        lower = max(up, lower)
+        return self._settle(sample, up, lower, panicking, load, why)
 
-    def _settle(self, sample: Sample, up: int, most: int, panicking: bool, load: float, why: str) -> Decision:
+    def _lasting(self, sample: Sample, load: float) -> float:
+        """The load that will last: without the queue that grew while pods started, and without what empties it.
+
+        By Little's law it is what arrives times the mean service time; and streams that never fell below some number
+        during the whole window are load, whatever the mean of those that finished says.
+        """
+        known = [pod.inflow for pod in sample.loads if pod.inflow is not None]
+        complete = len(known) == len(sample.loads)
+        self._inflow.add(sample.time, sum(known) if complete else load)
+        self._running.add(sample.time, sum(pod.streams - pod.waiting for pod in sample.loads) if complete else 0.0)
+        return max(0.0, self._inflow.mean(), self._running.least())
+
+    def _settle(self, sample: Sample, up: int, low: int, panicking: bool, load: float, why: str) -> Decision:
         spec, mode = self.spec, self._mode(sample.time)
         wanted = _clamp(spec, up)
         covered = sample.time - self._began >= spec.scale_down_seconds
         if wanted > self.desired:
             self.desired = wanted
             return Decision(wanted, load, mode, f"up: {why}", sample.silent)
-        lower = _clamp(spec, most)
+        lower = _clamp(spec, low)
         if lower < self.desired:
             if sample.silent:
                 return Decision(self.desired, load, mode, f"not down: {sample.silent} pods are silent", sample.silent)

@@ -184,9 +184,10 @@ def _kept(
 def _with_hash(manifest: Manifest) -> Manifest:
     """The manifest with the hash of itself, and for a Deployment that of its template, in an annotation.
 
-    Owners are compared by themselves: a model that is made anew has another uid, but the same objects.
+    Not of its owner and namespace: a model that is made anew, or elsewhere, has the same objects by it.
     """
-    bare = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+    identity = ("ownerReferences", "namespace")
+    bare = {key: value for key, value in manifest["metadata"].items() if key not in identity}
     digest = names.digest({**manifest, "metadata": bare})
     if manifest["kind"] == "Deployment":
         digest += "-" + names.digest(manifest["spec"]["template"])

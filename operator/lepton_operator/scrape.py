@@ -24,6 +24,7 @@ FRESH = 3.0
 """Seconds for which an answer counts."""
 UNKNOWN_SERVICE_SECONDS = 1.0
 """Service time of a server that has finished nothing yet, for the refusals that it counts."""
+_ENDED = ("finished", "aborted", "failed", "rejected")
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 500),
@@ -66,12 +67,10 @@ class _Poller:
                 await asyncio.sleep(max(0.0, began + self._interval - loop.time()))
 
     def _load(self, now: float, stats: Stats) -> PodLoad:
-        refused = 0.0
-        if self._last is not None and stats.rejected != self._last[1].rejected:
-            before = self._last
-            refused = refused_streams(before[1].rejected, stats.rejected, now - before[0], service_seconds(stats))
-        self._last = now, stats
-        return PodLoad(streams(stats), refused, kv_share(stats))
+        before, self._last = self._last, (now, stats)
+        if before is None:
+            return PodLoad(streams(stats), kv=kv_share(stats), waiting=float(stats.waiting))
+        return pod_load(before[1], stats, now - before[0])
 
 
 class Scraper:
@@ -122,6 +121,19 @@ async def _ask(stub: "StatsServiceAsyncStub") -> Stats | None:
     except (grpc.RpcError, DecodeError):
         return None
     return answer.stats if answer.HasField("stats") else None
+
+
+def pod_load(before: Stats, stats: Stats, seconds: float) -> PodLoad:
+    """The load of a pod from two readings that are `seconds` apart."""
+    refused = 0.0
+    if stats.rejected != before.rejected:
+        refused = refused_streams(before.rejected, stats.rejected, seconds, service_seconds(stats))
+    inflow = None
+    if stats.HasField("mean_service_time") and seconds > 0:
+        ended = sum(getattr(stats, name) - getattr(before, name) for name in _ENDED)
+        arrived = max(0.0, ended + streams(stats) - streams(before))
+        inflow = arrived / seconds * service_seconds(stats)
+    return PodLoad(streams(stats), refused, kv_share(stats), inflow, float(stats.waiting))
 
 
 def target(address: str) -> str:
