@@ -44,7 +44,7 @@ def _storable(scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Scales that a dtype has, none less than was wanted; 1 for those that are zero or next to it."""
     if dtype != torch.float32:
         near = scales.to(dtype)
-        above = torch.nextafter(near, torch.ones_like(near))
+        above = torch.nextafter(near, torch.full_like(near, float("inf")))
         scales = torch.where(near.float() < scales, above, near).float()
     return torch.where(scales > torch.finfo(torch.float32).tiny, scales, 1.0)
 

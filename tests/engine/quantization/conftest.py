@@ -17,9 +17,16 @@ from compressed_tensors.quantization import (
 )
 from compressed_tensors.quantization.utils import calculate_qparams
 
+from lepton_engine.core.kv_layout import KVCacheLayout
+from lepton_engine.kernels import dispatch
+from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
+from lepton_engine.models.base import CausalLM
 from lepton_engine.quantization.stored import StoredModule
+from lepton_engine.runtime.kv_memory import allocate_kv_cache, kv_groups
 from lepton_engine.weights.checkpoint import Checkpoint
 
+CPU = torch.device("cpu")
+BLOCK = 4
 SHAPE: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 128,
@@ -101,6 +108,54 @@ def compressed(tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
         return compress(module, tmp_path / "compressed", groups, list(ignore), form), module
 
     return make
+
+
+def logits(model: CausalLM, ids: list[int], kv_dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Float32 [tokens, vocab_size] of one sequence, computed as a chunk of all but the last token, then that one."""
+    dtype = kv_dtype or next(model.parameters()).dtype
+    blocks = -(-len(ids) // BLOCK)
+    groups = kv_groups(model.kv_layers, dtype)
+    layout = KVCacheLayout(BLOCK, groups, (blocks + 1,) * len(groups), len(ids))
+    caches = allocate_kv_cache(layout, model.kv_layers, dtype, CPU)
+    model.bind_kv_cache(caches, [0] * len(caches))
+    table = torch.arange(1, blocks + 1, dtype=torch.int32).view(1, -1)
+    rows = []
+    for first, last in ((0, len(ids) - 1), (len(ids) - 1, len(ids))):
+        positions = torch.arange(first, last)
+        batch = BatchContext(
+            positions,
+            torch.tensor([0, last - first], dtype=torch.int32),
+            torch.tensor([last], dtype=torch.int32),
+            (last - first,),
+            last,
+            (KVGroupBatch(table, positions + BLOCK),),
+        )
+        with torch.inference_mode():
+            rows.append(model.logits(model(torch.tensor(ids[first:last]), batch)))
+    return torch.cat(rows)
+
+
+@pytest.fixture
+def logits_of() -> Callable[..., torch.Tensor]:
+    return logits
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights stay in the form in which they are loaded, for tests that look at them."""
+    monkeypatch.setattr(dispatch, "pack", lambda *_, **__: None)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """The folder of a module's checkpoint, with a tokenizer that only has to be copied."""
+
+    def save(module: Any, name: str = "plain", **options: Any) -> Path:
+        module.save_pretrained(tmp_path / name, **options)
+        (tmp_path / name / "tokenizer.json").write_text("{}")
+        return tmp_path / name
+
+    return save
 
 
 @pytest.fixture
