@@ -1,5 +1,6 @@
 """Paged attention of our own against float32 arithmetic, at every instruction set."""
 
+import dataclasses
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import torch
 
 from lepton_engine.kernels import reference
 from lepton_engine.kernels.cpu import NativeKernels
+from lepton_engine.kernels.invariance import batch_invariance
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Largest error, in units of the largest output: float32 by its own arithmetic; the others by the rounding of the
@@ -157,3 +159,42 @@ def test_refuses_what_it_can_not_read(kernels: NativeKernels, attention_case: Ca
     assert not kernels.takes_attention(case.q.transpose(1, 2), case.k_cache, case.v_cache)
     assert not kernels.takes_attention(case.q, case.k_cache.transpose(1, 2), case.v_cache)
     assert not kernels.takes_attention(case.q[..., :63], case.k_cache[..., :63], case.v_cache[..., :63])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 1, 7, 70])
+@pytest.mark.parametrize("seed", range(4))
+def test_same_bits_however_a_sequence_is_cut(
+    kernels: NativeKernels, attention_case: Callable[..., Any], dtype: torch.dtype, window: int | None, seed: int
+) -> None:
+    rng = random.Random(seed)
+    group = rng.choice((1, 3, 4, 15))
+    length = rng.randint(20, 400)
+    whole = attention_case([(length, length)], 2 * group, 2, rng.choice((16, 24, 64)), 16, dtype, seed)
+    table = whole.group.block_table
+
+    def attend(begin: int, end: int) -> torch.Tensor:
+        """Queries [begin, end) as a chunk, beside a stranger's decode."""
+        batch = dataclasses.replace(
+            whole.batch,
+            query_start=torch.tensor([0, 1, 1 + end - begin], dtype=torch.int32),
+            seq_lens=torch.tensor([1, end], dtype=torch.int32),
+            query_lens=(1, end - begin),
+        )
+        # Blocks that the window has left behind are nobody's.
+        first = 0 if window is None else max(0, begin - window + 1) // 16
+        own = table.clone()
+        own[0, :first] = 0
+        tables = torch.cat((table[:, -1:].expand(1, table.shape[1]), own)).contiguous()
+        q = torch.cat((whole.q[:1], whole.q[begin:end]))
+        group_batch = dataclasses.replace(whole.group, block_table=tables)
+        return kernels.paged_attention(q, whole.k_cache, whole.v_cache, batch, group_batch, 0.2, window)[1:]
+
+    with batch_invariance(True):
+        together = attend(0, length)
+        for size in (1, rng.randint(2, 30), rng.randint(30, 100)):
+            for begin in range(0, length, size):
+                end = min(length, begin + size)
+                assert torch.equal(attend(begin, end), together[begin:end])
+    want = expected(whole, 0.2, window)
+    assert (together.float() - want).abs().max() <= TOLERANCE[dtype] * want.abs().max()

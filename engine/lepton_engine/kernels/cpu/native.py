@@ -8,6 +8,7 @@ import torch
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import library
 from lepton_engine.kernels.cpu.panels import FORMATS, NativeWeight, PanelWeight
+from lepton_engine.kernels.invariance import batch_invariant
 from lepton_engine.kernels.quantized import INT4_ZERO, QuantizedWeight
 
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -316,6 +317,7 @@ class NativeKernels:
             head_dim,
             block_size,
             window or 0,
+            batch_invariant(),
             scale,
         )
         check("paged_attention", status)

@@ -9,6 +9,7 @@ import torch
 from lepton_engine.kernels.batch import BatchContext
 from lepton_engine.kernels.cpu.native import DTYPE_CODES, check, native
 from lepton_engine.kernels.cpu.panels import NativeWeight, PanelWeight
+from lepton_engine.kernels.invariance import batch_invariant
 
 OUTPUT = -1
 """The buffer that `ForwardPlan.run` returns."""
@@ -34,6 +35,7 @@ class _PlanBatch(ctypes.Structure):
         ("tokens", _INT64),
         ("num_seqs", _INT32),
         ("threads", _INT32),
+        ("invariant", _INT32),
     )
 
 
@@ -167,6 +169,7 @@ class ForwardPlan:
             tokens,
             len(batch.query_lens),
             torch.get_num_threads(),
+            batch_invariant(),
         )
         check("plan", self._library.lepton_plan_run(self._plan, ctypes.byref(arguments)))
         return out

@@ -30,7 +30,7 @@ bool is_valid(const LinearWeight& weight) {
 
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 3; }
+LEPTON_EXPORT int lepton_abi_version() { return 4; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -45,12 +45,12 @@ LEPTON_EXPORT int lepton_paged_attention(int dtype, int threads, const void* q, 
                                          void* out, const int32_t* block_table, const int32_t* query_start,
                                          const int32_t* seq_lens, int64_t q_stride, int64_t block_stride,
                                          int64_t table_stride, int num_seqs, int num_q_heads, int num_kv_heads,
-                                         int head_dim, int block_size, int window, float scale) {
+                                         int head_dim, int block_size, int window, int invariant, float scale) {
     if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
     const AttentionCall call{q,          k_cache,      v_cache,      out,          block_table,
                              query_start, seq_lens,    q_stride,     block_stride, table_stride,
                              num_seqs,   num_q_heads,  num_kv_heads, head_dim,     block_size,
-                             window,     scale};
+                             window,     invariant,    scale};
     try {
         paged_attention(call, static_cast<DType>(dtype), threads);
     } catch (const std::bad_alloc&) {

@@ -34,6 +34,7 @@ struct AttentionCall {
     int32_t head_dim;
     int32_t block_size;
     int32_t window;  // keys that a query sees at most, itself included; 0: all before it
+    int32_t invariant;  // a query's result has the same bits whatever else its sequence computes in the call
     float scale;
 };
 

@@ -35,9 +35,12 @@ struct Plan {
     int64_t partial_floats = 0;
 };
 
+// Whether a query is worth kernels and cuts of its own. Their sums are of another order than those of a chunk.
+bool is_single(const AttentionCall& call, int32_t query_len) { return query_len == 1 && !call.invariant; }
+
 void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bool single, Plan& plan) {
     const int32_t query_len = call.query_start[seq + 1] - call.query_start[seq];
-    if (query_len <= 0 || (query_len == 1) != single) return;
+    if (query_len <= 0 || is_single(call, query_len) != single) return;
     const int32_t group = call.num_q_heads / call.num_kv_heads;
     const int32_t num_heads = std::min(group, tile_rows);
     const int32_t num_queries = std::max(1, tile_rows / num_heads);
@@ -45,7 +48,9 @@ void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bo
     for (int32_t end = query_len; end > 0; end -= num_queries) {
         const int32_t begin = std::max(0, end - num_queries);
         const int32_t first = call.seq_lens[seq] - query_len + begin;
-        const int32_t key_begin = call.window ? std::max(0, first - call.window + 1) : 0;
+        int32_t key_begin = call.window ? std::max(0, first - call.window + 1) : 0;
+        // Products may take keys in pairs: always the same ones. Blocks are of even size, so both keys are there.
+        if (call.invariant && call.block_size % 2 == 0) key_begin -= key_begin % 2;
         const int32_t key_end = call.seq_lens[seq] - query_len + end;
         const int32_t parts = single ? (key_end - 1) / kSplitKeys - key_begin / kSplitKeys + 1 : 1;
         for (int32_t kv_head = 0; kv_head < call.num_kv_heads; ++kv_head) {
@@ -127,7 +132,7 @@ void paged_attention(const AttentionCall& call, DType dtype, int threads) {
         void* memory = scratch(Scratch::kOwn, bytes);
         for (int32_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
             const AttentionTask& task = shared.tasks[i];
-            const bool rows = task.num_queries == 1 && task.num_heads < kRowsHeads;
+            const bool rows = is_single(call, task.num_queries) && task.num_heads < kRowsHeads;
             (rows ? table.attention_rows : table.attention_tile)[dtype](call, task, memory);
             const int32_t split = shared.split_of[i];
             // Whoever finishes the last part merges them all.

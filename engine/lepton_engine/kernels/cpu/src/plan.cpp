@@ -112,7 +112,7 @@ void Plan::attention(int from, int to, const PlanHeads& heads, float scale) {
                                  group.block_table,  batch.query_start,  batch.seq_lens,  width,
                                  heads.block_stride, group.table_stride, batch.num_seqs,  heads.num_q_heads,
                                  heads.num_kv_heads, heads.head_dim,     heads.block_size, heads.window,
-                                 scale};
+                                 batch.invariant,    scale};
         paged_attention(call, dtype_, batch.threads);
         return true;
     });

@@ -29,6 +29,7 @@ struct PlanBatch {
     int64_t tokens;
     int32_t num_seqs;
     int32_t threads;
+    int32_t invariant;  // see AttentionCall
 };
 
 // Keys and values of one layer, and how its heads lie in a buffer: per token the queries, the keys and the values.
