@@ -176,8 +176,6 @@ def test_what_cannot_be_run_faithfully(base: dict[str, Any], change: dict[str, A
         build(base | change)
 
 
-@pytest.mark.parametrize(
-    "change", [{"logit_scale": 1.0}, {"clip_qkv": None}, {"alibi": False}], ids=str
-)
+@pytest.mark.parametrize("change", [{"logit_scale": 1.0}, {"clip_qkv": None}, {"alibi": False}], ids=str)
 def test_neutral_values_are_let_through(change: dict[str, Any]) -> None:
     assert build(LLAMA | change).vocab_size == 101
