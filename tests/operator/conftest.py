@@ -80,7 +80,12 @@ def pod() -> Make:
             metadata["annotations"] = {names.DELETION_COST: "-1000"}
         if leaving:
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-        status = {"phase": "Running", "conditions": conditions, "containerStatuses": containers or [], "podIP": "10.0.0.1"}
+        status = {
+            "phase": "Running",
+            "conditions": conditions,
+            "containerStatuses": containers or [],
+            "podIP": "10.0.0.1",
+        }
         return msgspec.convert({"metadata": metadata, "status": status}, Pod)
 
     return make

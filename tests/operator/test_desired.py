@@ -126,7 +126,11 @@ def test_settings_reach_the_server(model: Make, settings: PodSettings) -> None:
     ("source", "path", "volume"),
     [
         ({"embedded": {"path": "/opt/m"}}, "/opt/m", None),
-        ({"pvc": {"claim": "c", "path": "a/b"}}, "/models/a/b", {"persistentVolumeClaim": {"claimName": "c", "readOnly": True}}),
+        (
+            {"pvc": {"claim": "c", "path": "a/b"}},
+            "/models/a/b",
+            {"persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+        ),
         ({"oci": {"image": "i:1"}}, "/models", {"image": {"reference": "i:1", "pullPolicy": "IfNotPresent"}}),
         ({"http": {"url": "http://h/m.tar", "sha256": "0" * 64}}, "/models/current", {"emptyDir": {}}),
     ],

@@ -26,7 +26,7 @@ OPERATOR_FLAGS = (
 )  # fmt: skip
 """Flags of `lepton serve` that fields of the spec stand for."""
 
-MAX_ENV_CHARACTERS = 16_384
+MAX_ENV_CHARACTERS = 24_000
 MAX_ARGS_CHARACTERS = 6_000
 MAX_ANNOTATION_CHARACTERS = 6_000
 

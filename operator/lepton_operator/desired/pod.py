@@ -173,8 +173,14 @@ def _pre_stop(propagation: int) -> dict[str, Any]:
 
 
 def encode_template(template: Manifest) -> str:
-    """A template as an annotation's value: without its affinity, which alone may be larger than annotations can be."""
+    """A template as an annotation's value, which the largest spec must not make too long.
+
+    It is without the affinity, which alone may be larger than annotations can be, and without the environment of the
+    init containers, which is the server's.
+    """
     spec = {key: value for key, value in template["spec"].items() if key != "affinity"}
+    if "initContainers" in spec:
+        spec["initContainers"] = [{**container, "env": []} for container in spec["initContainers"]]
     return msgspec.json.encode({**template, "spec": spec}, order="sorted").decode()
 
 
@@ -192,6 +198,8 @@ def decode_template(deployment: Deployment, model: Model | None) -> Manifest | N
             affinity = scheduling(model).get("affinity")
         if affinity is not None:
             template["spec"]["affinity"] = affinity
+        for container in template["spec"].get("initContainers", []):
+            container["env"] = template["spec"]["containers"][0]["env"]
     except (msgspec.DecodeError, KeyError, TypeError):
         return None
     found: Manifest = template
