@@ -59,7 +59,7 @@ class Lepton:
         self._rule = Autoscaler(Autoscaling(max_replicas=MAX_PODS, target_streams=round(target), **spec), 1, 0.0)
 
     def decide(self, now: int, view: View) -> int:
-        load = PodLoad(view.running + view.waiting, inflow=view.arrived * SERVICE, waiting=view.waiting)
+        load = PodLoad(view.running + view.waiting, arrivals=view.arrived, service=SERVICE, waiting=view.waiting)
         return self._rule.decide(Sample(float(now), [load], 0, view.ready)).desired
 
 

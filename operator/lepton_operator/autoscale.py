@@ -5,8 +5,8 @@ a mean, because channels pin to pods, and refusals because a bounded queue hides
 streams that a replica should have, gives the replicas; the same is done with referenced KV blocks, and the larger
 counts. Two averages are kept, as Knative does: a long one, and a short one that counts while the load is at least twice
 what the ready replicas take (panic). Replicas go up at once, and down to the most that was needed during a window: by
-the load that lasts, which is what arrives times the mean service time and not the queue that grew while pods started;
-and only when it fits the fewer replicas whatever chance adds to it, or when nothing has asked for more for long.
+the load that lasts, which is what arrives, each for the mean service time, and not the queue that grew while pods
+started; and only when there is a little room left in the fewer replicas, or when nothing has asked for more for long.
 """
 
 import math
@@ -18,10 +18,8 @@ from lepton_operator.api.spec import Autoscaling
 from lepton_operator.api.status import ScalingMode
 
 PANIC_FACTOR = 2.0
-NOISE = 3.0
-"""Standard deviations of a Poisson load by which it must fit fewer replicas, for them to go down after the window."""
-SPARE = 2.0
-"""Standard deviations that are kept when they do."""
+NOISE = 2.0
+"""Standard deviations of a Poisson load that must fit fewer replicas beside the most of the window."""
 PATIENCE = 24
 """Windows after which replicas go down that nothing has asked for meanwhile, however close the load is."""
 _EPSILON = 1e-9
@@ -34,15 +32,15 @@ class PodLoad:
     Attributes:
         streams: running + waiting. refused: streams that it refused meanwhile would have been (rate x service time).
         kv: share of its KV blocks that requests reference, 0 to 1.
-        inflow: what arrived, per second, times the mean service time: the streams that there would be without a queue;
-            None when the pod cannot tell.
+        arrivals: requests that came, a second. service: mean service time, in seconds. None when the pod cannot tell.
         waiting: of the streams, those that wait.
     """
 
     streams: float
     refused: float = 0.0
     kv: float = 0.0
-    inflow: float | None = None
+    arrivals: float | None = None
+    service: float | None = None
     waiting: float = 0.0
 
 
@@ -130,7 +128,8 @@ class Autoscaler:
         self._began = now
         self._streams = Window(spec.stable_seconds), Window(spec.panic_seconds)
         self._kv = Window(spec.stable_seconds), Window(spec.panic_seconds)
-        self._inflow, self._running = Window(spec.stable_seconds), Window(spec.stable_seconds)
+        self._inflow, self._running = Window(spec.panic_seconds), Window(spec.stable_seconds)
+        self._offered: tuple[float, float] | None = None
         window = max(spec.scale_down_seconds, 1e-9)
         self._needed, self._guarded, self._long = MaxWindow(window), MaxWindow(window), MaxWindow(PATIENCE * window)
         self._panic_until = -math.inf
@@ -150,28 +149,25 @@ class Autoscaler:
         stable, panic = (window.mean() for window in self._streams)
         stable_kv, panic_kv = (window.mean() for window in self._kv)
 
+        lasting = self._lasting(sample, panic)
         capacity = max(sample.ready, 1) * spec.target_streams
         if panic >= PANIC_FACTOR * capacity:
             self._panic_until = sample.time + spec.stable_seconds
         panicking = sample.time < self._panic_until
-        rules = [
-            (_pods(stable, spec.target_streams), "streams"),
-            (_pods(stable_kv * 100, spec.target_kv_percent), "KV cache"),
-        ]
+        memory = _pods(stable_kv * 100, spec.target_kv_percent)
+        rules = [(_pods(stable, spec.target_streams), "streams"), (memory, "KV cache")]
         if panicking:
             rules += [
                 (_pods(panic, spec.target_streams), "streams, panic"),
+                (_pods(self._inflow.mean(), spec.target_streams), "arrivals, panic"),
                 (_pods(panic_kv * 100, spec.target_kv_percent), "KV cache, panic"),
             ]
         up, why = max(rules, key=lambda rule: rule[0])
-        lasting = self._lasting(sample, load)
-        memory = _pods(stable_kv * 100, spec.target_kv_percent)
-        noise = math.sqrt(lasting)
-        needed = max(_pods(lasting + SPARE * noise, spec.target_streams), memory)
-        # What would still be needed if the same mean load happened to be higher: a band against flapping by chance.
-        guarded = max(_pods(lasting + NOISE * noise, spec.target_streams), memory)
+        needed = max(_pods(lasting, spec.target_streams), memory)
+        # What would still be needed if the same load happened to be higher: a band against flapping by chance.
+        guarded = max(_pods(lasting + NOISE * math.sqrt(lasting), spec.target_streams), memory)
         most, most_guarded = self._needed.add(sample.time, needed), self._guarded.add(sample.time, guarded)
-        most_long = self._long.add(sample.time, max(up, _pods(lasting, spec.target_streams), memory))
+        most_long = self._long.add(sample.time, max(up, needed))
         lower = self.desired
         if most_guarded < self.desired:
             lower = most
@@ -180,17 +176,30 @@ class Autoscaler:
         lower = max(up, lower)
         return self._settle(sample, up, lower, panicking, load, why)
 
-    def _lasting(self, sample: Sample, load: float) -> float:
-        """The load that will last: without the queue that grew while pods started, and without what empties it.
+    def _lasting(self, sample: Sample, panic: float) -> float:
+        """The load that lasts: without the queue that grew while pods started, and without what empties it.
 
-        By Little's law it is what arrives times the mean service time; and streams that never fell below some number
-        during the whole window are load, whatever the mean of those that finished says.
+        It is how many requests would be served at once if none had to wait: what arrives, each staying for the mean
+        service time. Streams that never fell below some number during the stable time are load too, whatever the mean of
+        those that have finished says. Where pods cannot tell what arrives it is the short average.
         """
-        known = [pod.inflow for pod in sample.loads if pod.inflow is not None]
-        complete = len(known) == len(sample.loads)
-        self._inflow.add(sample.time, sum(known) if complete else load)
-        self._running.add(sample.time, sum(pod.streams - pod.waiting for pod in sample.loads) if complete else 0.0)
-        return max(0.0, self._inflow.mean(), self._running.least())
+        arrivals, inflow, complete = 0.0, 0.0, True
+        for pod in sample.loads:
+            if pod.arrivals is None or pod.service is None:
+                complete = False
+            else:
+                arrivals += pod.arrivals
+                inflow += pod.arrivals * pod.service
+        self._inflow.add(sample.time, inflow if complete else 0.0)
+        self._running.add(sample.time, sum(pod.streams - pod.waiting for pod in sample.loads))
+        before, self._offered = self._offered, (sample.time, panic)
+        if not complete or before is None:
+            return panic
+        service = inflow / arrivals if arrivals > 0 else max((pod.service or 0.0 for pod in sample.loads), default=0.0)
+        share = 1.0 if service <= 0 else 1 - math.exp(-(sample.time - before[0]) / service)
+        offered = before[1] + share * (inflow - before[1])
+        self._offered = sample.time, offered
+        return max(0.0, offered, self._running.least())
 
     def _settle(self, sample: Sample, up: int, low: int, panicking: bool, load: float, why: str) -> Decision:
         spec, mode = self.spec, self._mode(sample.time)

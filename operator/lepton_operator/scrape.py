@@ -128,12 +128,12 @@ def pod_load(before: Stats, stats: Stats, seconds: float) -> PodLoad:
     refused = 0.0
     if stats.rejected != before.rejected:
         refused = refused_streams(before.rejected, stats.rejected, seconds, service_seconds(stats))
-    inflow = None
+    arrivals = service = None
     if stats.HasField("mean_service_time") and seconds > 0:
         ended = sum(getattr(stats, name) - getattr(before, name) for name in _ENDED)
-        arrived = max(0.0, ended + streams(stats) - streams(before))
-        inflow = arrived / seconds * service_seconds(stats)
-    return PodLoad(streams(stats), refused, kv_share(stats), inflow, float(stats.waiting))
+        arrivals = max(0.0, ended + streams(stats) - streams(before)) / seconds
+        service = service_seconds(stats)
+    return PodLoad(streams(stats), refused, kv_share(stats), arrivals, service, float(stats.waiting))
 
 
 def target(address: str) -> str:
