@@ -59,3 +59,10 @@ lint-protos: setup
 .PHONY: test-operator
 test-operator: setup  ## the operator's tests, on a real control plane (the first run builds Kubernetes: some minutes)
 	$(BIN)/python -m pytest tests/operator tests/cluster $(PYTEST_ARGS)
+
+# Uses the interpreter that it is given as it is: nothing is installed, and the rest of this file is not needed.
+PY ?= python3
+GPU_ARGS ?=
+.PHONY: gpu
+gpu:  ## check and measure on a machine with a GPU, by PY=python3 as it is; GPU_ARGS="--part decode"
+	PYTHONPATH=engine:protos:service:.:$(PYTHONPATH) $(PY) -m benchmarks.gpu $(GPU_ARGS)

@@ -60,7 +60,7 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
         raise OutOfMemoryError(f"the weights do not fit the memory of {device}: {error}") from error
     max_model_len = _model_len(settings.model_settings.max_model_len, model)
     kv_dtype = KV_DTYPES.get(settings.cache.dtype, dtype)
-    layout, runner = _with_kv_cache(model, settings, kv_dtype, device, max_model_len)
+    layout, runner = with_kv_cache(model, settings, kv_dtype, device, max_model_len)
     scheduler_settings = settings.scheduler
     cache = KVCacheManager(
         layout,
@@ -112,10 +112,14 @@ def _chunk(settings: SchedulerSettings) -> int:
     return min(settings.max_prefill_chunk or settings.max_num_batched_tokens, settings.max_num_batched_tokens)
 
 
-def _with_kv_cache(
+def with_kv_cache(
     model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device, max_model_len: int
 ) -> tuple[KVCacheLayout, Runner]:
-    """Size the KV cache by what is left beside weights and the activations of the largest step."""
+    """Size the KV cache by what is left beside weights, activations of the largest step and graphs; make the runner.
+
+    Raises:
+        OutOfMemoryError: the KV cache does not fit, or holds less than max_model_len asks for.
+    """
     cache, scheduler = settings.cache, settings.scheduler
     groups = kv_groups(model.kv_layers, kv_dtype)
     sizes: dict[str, Any] = {
