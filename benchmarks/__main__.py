@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("throughput", "streams", "kernels", "scheduler", "cancel_storm")
+BENCHMARKS = ("throughput", "streams", "kernels", "quality", "scheduler", "cancel_storm")
 
 
 def main() -> int:

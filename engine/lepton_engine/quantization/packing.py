@@ -12,7 +12,7 @@ def unpack_words(words: torch.Tensor, bits: int, dim: int) -> torch.Tensor:
     Args:
         words: int32, two dimensions. bits: 4 or 8.
     """
-    octets = words.transpose(dim, -1).contiguous().view(torch.uint8)  # Little-endian: the lowest bits come first.
+    octets = _laid_out(words.transpose(dim, -1)).view(torch.uint8)  # Little-endian: the lowest bits come first.
     if bits == 4:
         octets = torch.stack((octets & 0xF, octets >> 4), dim=-1).flatten(-2)
     return octets.transpose(dim, -1)
@@ -24,7 +24,12 @@ def pack_words(values: torch.Tensor, bits: int, dim: int) -> torch.Tensor:
     moved = torch.nn.functional.pad(moved, (0, -moved.shape[-1] % (32 // bits)))
     if bits == 4:
         moved = moved[..., 0::2] | (moved[..., 1::2] << 4)
-    return moved.contiguous().view(torch.int32).transpose(dim, -1).contiguous()
+    return _laid_out(moved).view(torch.int32).transpose(dim, -1).contiguous()
+
+
+def _laid_out(x: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy. `contiguous` leaves strides of dimensions of one element, which views of other sizes mind."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def from_awq_order(values: torch.Tensor) -> torch.Tensor:
