@@ -147,7 +147,14 @@ def with_kv_cache(
         caches = allocate_kv_cache(layout, model.kv_layers, kv_dtype, device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"kv_cache_memory: {layout.total_bytes} bytes cannot be allocated: {error}") from error
-    runner = Runner(model, layout, caches, max_num_seqs=scheduler.max_num_seqs, device=device)
+    runner = Runner(
+        model,
+        layout,
+        caches,
+        max_num_seqs=scheduler.max_num_seqs,
+        device=device,
+        batch_invariant=settings.model_settings.batch_invariant,
+    )
     if _uses_graphs(settings, device):
         try:
             runner.capture_graphs()

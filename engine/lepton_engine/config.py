@@ -31,6 +31,7 @@ class ModelSettings:
         quantization: name of the scheme by which weights are quantised on load; None leaves them as they are stored.
         num_threads: intra-op threads on the CPU; None leaves as many as the process may use.
         enforce_eager: launch every kernel of a decode step rather than replay it as a CUDA graph.
+        batch_invariant: compute every row as it would be computed alone.
     """
 
     device: str = "auto"
@@ -39,6 +40,7 @@ class ModelSettings:
     num_threads: int | None = None
     quantization: str | None = None
     enforce_eager: bool = False
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         _choice("dtype", self.dtype, DTYPES)

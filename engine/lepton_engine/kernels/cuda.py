@@ -5,6 +5,7 @@ import logging
 
 import torch
 
+from lepton_engine.kernels import reference
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.invariance import batch_invariant
 from lepton_engine.kernels.kv_scales import KVScales
@@ -28,10 +29,11 @@ class CudaKernels:
         self.add_rms_norm = norm.add_rms_norm
         self.apply_rotary = rotary.apply_rotary
         self.silu_mul = activation.silu_mul
-        self.store_kv = kv_store.store_kv
         self.first_argmax = sampling.first_argmax
         self.draw = sampling.draw
         self.draw_from_logits = sampling.draw_from_logits
+        self._store_kv = kv_store.store_kv
+        self._computes_fp8 = quantized.computes_fp8
         self._attention = attention.paged_attention
         self._linear = quantized.linear
         self._quantized_linear = quantized.quantized_linear
@@ -41,6 +43,22 @@ class CudaKernels:
         """Whether all are of one dtype that kernels compute in, their last dimension contiguous."""
         first = tensors[0].dtype
         return first in _DTYPES and all(x.dtype == first and x.stride(-1) == 1 for x in tensors)
+
+    def store_kv(
+        self,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        slot_mapping: torch.Tensor,
+        scales: KVScales | None = None,
+    ) -> None:
+        """See `reference.store_kv`."""
+        store = self._store_kv if self._reads(k_cache) else reference.store_kv
+        store(k, v, k_cache, v_cache, slot_mapping, scales)
+
+    def _reads(self, cache: torch.Tensor) -> bool:
+        return cache.dtype != torch.float8_e4m3fn or self._computes_fp8(cache.device)
 
     def paged_attention(
         self,
@@ -54,6 +72,8 @@ class CudaKernels:
         scales: KVScales | None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
+        if not self._reads(k_cache):
+            return reference.paged_attention(q, k_cache, v_cache, batch, group, scale, window, scales)
         invariant = batch_invariant()
         return self._attention(q, k_cache, v_cache, batch, group, scale, window, scales, invariant=invariant)
 

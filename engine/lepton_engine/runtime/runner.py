@@ -9,6 +9,7 @@ import torch
 from lepton_engine.core.events import TokenLogprobs
 from lepton_engine.core.kv_layout import KVCacheLayout
 from lepton_engine.core.plan import StepPlan, StepResult
+from lepton_engine.kernels.invariance import batch_invariance
 from lepton_engine.models.base import CausalLM
 from lepton_engine.runtime.batch import lay_out, to_tensors
 from lepton_engine.runtime.graphs import DecodeGraphs, StepGraph
@@ -24,6 +25,7 @@ class Runner:
         model: with its KV cache not yet bound.
         caches: of each layer, as `allocate_kv_cache` makes them.
         max_num_seqs: sequences that hold a slot at once.
+        batch_invariant: whether kernels must give each row what it would get alone.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Runner:
         *,
         max_num_seqs: int,
         device: torch.device,
+        batch_invariant: bool = False,
     ) -> None:
         self._model = model
         self._layout = layout
@@ -43,6 +46,7 @@ class Runner:
         self._sampler = Sampler(model.vocab_size, max_num_seqs, device)
         self._last_tokens = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
         self._graphs: DecodeGraphs | None = None
+        self._batch_invariant = batch_invariant
 
     def make_graphs(self, new_graph: Callable[[], StepGraph] | None = None) -> DecodeGraphs:
         """Graphs of the decode steps over this runner's KV cache, nothing recorded yet; see `DecodeGraphs`."""
@@ -59,12 +63,17 @@ class Runner:
     def capture_graphs(self, new_graph: Callable[[], StepGraph] | None = None) -> None:
         """Record the decode steps; from now on they are replayed."""
         graphs = self.make_graphs(new_graph)
-        graphs.capture()
+        with batch_invariance(self._batch_invariant):
+            graphs.capture()
         self._graphs = graphs
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> "LaunchedStep":
         """Start a step. On CUDA nothing here waits for the device."""
+        with batch_invariance(self._batch_invariant):
+            return self._launch(plan)
+
+    def _launch(self, plan: StepPlan) -> "LaunchedStep":
         self._copy_blocks(plan)
         host = lay_out(plan, len(self._layout.groups), self._layout.block_size)
         if self._graphs is not None and self._graphs.takes(plan):

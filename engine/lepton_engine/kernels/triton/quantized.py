@@ -5,13 +5,20 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
+from lepton_engine.kernels import reference
 from lepton_engine.kernels.quantized import QuantizedWeight
 from lepton_engine.kernels.triton.launch import INTERPRETED, blocks, next_power
 from lepton_engine.kernels.triton.matmul import bytes_of, fits, small_product
 from lepton_engine.kernels.triton.tuning import limit
 
 _FP8_LARGEST = 448.0  # of float8_e4m3fn
+_FP8_CAPABILITY = (8, 9)
 _SCALED_MM_MULTIPLE = 16  # of both dimensions of a weight that torch._scaled_mm takes
+
+
+def computes_fp8(device: torch.device) -> bool:
+    """Whether kernels on the device can read fp8: from compute capability 8.9 on."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
 
 
 @triton.jit
@@ -129,6 +136,8 @@ def quantized_linear(
     Args:
         invariant: kernels whose results do not depend on the number of rows.
     """
+    if weight.scheme == "fp8" and not computes_fp8(x.device):
+        return reference.quantized_linear(x, weight, bias)
     x = _rows(x if weight.permutation is None else x[:, weight.permutation])
     few = invariant or x.shape[0] <= limit("quantized_rows", x.device)
     if weight.activations == "int8":

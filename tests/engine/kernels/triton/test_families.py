@@ -13,7 +13,6 @@ from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings
 from lepton_engine.core.events import Failed, NewTokens, TokenLogprobs
 from lepton_engine.kernels import dispatch
 from lepton_engine.kernels.cuda import cuda
-from lepton_engine.kernels.invariance import batch_invariance
 from lepton_engine.messages import EngineSettings, Submit
 from lepton_engine.runtime import sampler
 from lepton_engine.runtime.graphs import CallGraph
@@ -194,9 +193,8 @@ def test_batch_invariant_tokens(device: torch.device, tmp_path: Path) -> None:
     """The bits of every log-probability are those that a request has alone."""
     saved(llama, tmp_path)
     params = SamplingParams(temperature=0.0, max_tokens=2, logprobs=2, ignore_eos=True)
-    with batch_invariance(True):
-        together = generate(core_over(tmp_path, device), params)
-        for prompt, (tokens, entries) in list(zip(PROMPTS, together, strict=True))[:2]:
-            ((alone, own),) = generate(core_over(tmp_path, device), params, [prompt])
-            assert alone == tokens
-            assert [entry.logprob for entry in own] == [entry.logprob for entry in entries]
+    together = generate(core_over(tmp_path, device, batch_invariant=True), params)
+    for prompt, (tokens, entries) in list(zip(PROMPTS, together, strict=True))[:2]:
+        ((alone, own),) = generate(core_over(tmp_path, device, batch_invariant=True), params, [prompt])
+        assert alone == tokens
+        assert [entry.logprob for entry in own] == [entry.logprob for entry in entries]
