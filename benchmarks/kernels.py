@@ -149,6 +149,10 @@ def rowwise(
     table, positions, slots = torch.randn(4096, dim), torch.arange(rows), torch.arange(rows)
     caches = [torch.zeros(-(-rows // BLOCK_SIZE), kv_heads, BLOCK_SIZE, dim, dtype=DTYPE) for _ in range(2)]
 
+    def own_rotary_store() -> None:
+        kernels.apply_rotary(q, k, positions, table)
+        kernels.store_kv(k, v, caches[0], caches[1], slots)
+
     def twin_rotary_store() -> None:
         reference.apply_rotary(q, k, positions, table)
         reference.store_kv(k, v, caches[0], caches[1], slots)
@@ -172,7 +176,7 @@ def rowwise(
         ),
         Work(
             f"rotary and store, {rows} tokens, {heads}/{kv_heads} heads of {dim}",
-            lambda: kernels.rotary_store(q, k, v, positions, table, caches[0], caches[1], slots),
+            own_rotary_store,
             twin_rotary_store,
             "twin",
             rows * (heads + 3 * kv_heads) * dim * 4 / 1e9,

@@ -45,7 +45,7 @@ def apply_rotary(q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, cos_
         kernels.apply_rotary(q, k, positions, cos_sin_cache)
         return
     if _native is not None and q.dtype == k.dtype and _native.takes_heads(q) and _native.takes_heads(k):
-        _native.rotary_store(q, k, None, positions, cos_sin_cache, None, None, None)
+        _native.apply_rotary(q, k, positions, cos_sin_cache)
     else:
         reference.apply_rotary(q, k, positions, cos_sin_cache)
 
@@ -71,8 +71,8 @@ def store_kv(
     if k.is_cuda and (kernels := cuda()) is not None and kernels.takes(k, v):
         kernels.store_kv(k, v, k_cache, v_cache, slot_mapping, scales)
         return
-    if scales is None and _native is not None and _native.takes_store(k, v, k_cache, v_cache):
-        _native.rotary_store(None, k, v, None, None, k_cache, v_cache, slot_mapping)
+    if _native is not None and _native.takes_store(k, v, k_cache, v_cache, scales):
+        _native.store_kv(k, v, k_cache, v_cache, slot_mapping, scales)
     else:
         reference.store_kv(k, v, k_cache, v_cache, slot_mapping, scales)
 
@@ -90,8 +90,8 @@ def paged_attention(
     """See `reference.paged_attention`."""
     if q.is_cuda and (kernels := cuda()) is not None and kernels.takes(q):
         return kernels.paged_attention(q, k_cache, v_cache, batch, group, scale, window, scales)
-    if scales is None and _native is not None and _native.takes_attention(q, k_cache, v_cache):
-        return _native.paged_attention(q, k_cache, v_cache, batch, group, scale, window)
+    if _native is not None and _native.takes_attention(q, k_cache, v_cache, scales):
+        return _native.paged_attention(q, k_cache, v_cache, batch, group, scale, window, scales)
     return reference.paged_attention(q, k_cache, v_cache, batch, group, scale, window, scales)
 
 

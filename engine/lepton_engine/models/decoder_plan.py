@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lepton_engine.kernels.cpu.cache import is_native
 from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.cpu.plan import OUTPUT, ForwardPlan, PlanHeads
 from lepton_engine.kernels.quantized import QuantizedWeight
@@ -39,12 +40,7 @@ def _has_steps(layer: DecoderLayer) -> bool:
     if not layer.mlp.gated or not all(isinstance(linear.weight, PanelWeight) for linear in linears):
         return False
     dtype, dim = layer.input_norm.weight.dtype, attention.heads[2]
-    return dim % 2 == 0 and all(_is_paged(cache, dtype) for cache in attention.attention.cache)
-
-
-def _is_paged(cache: torch.Tensor, dtype: torch.dtype) -> bool:
-    _, _, block_size, dim = cache.shape
-    return cache.is_cpu and cache.dtype == dtype and cache.stride()[1:] == (block_size * dim, dim, 1)
+    return dim % 2 == 0 and is_native(dtype, *attention.attention.cache, attention.attention.scales)
 
 
 def _outputs(weight: torch.Tensor | PanelWeight | QuantizedWeight) -> int:
@@ -61,7 +57,7 @@ def _add_layer(plan: ForwardPlan, layer: DecoderLayer) -> None:
     attention, mlp = layer.attention, layer.mlp
     num_heads, kv_heads, _ = attention.heads
     paged = attention.attention
-    heads = PlanHeads(num_heads, *paged.cache, paged.group, paged.spec.window)
+    heads = PlanHeads(num_heads, *paged.cache, paged.scales, paged.group, paged.spec.window)
     plan.rms_norm(_RESIDUAL, _NORMED, layer.input_norm.weight, layer.input_norm.eps)
     plan.linear(_NORMED, _QKV, _packed(attention.qkv.weight), attention.qkv.bias)
     if attention.q_norm is not None and attention.k_norm is not None:

@@ -15,7 +15,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 SWITCH = "LEPTON_CPU_KERNELS"
 """Environment variable: 0 leaves the library alone; the name of an instruction set (baseline, avx2, avx512,
 avx512bf16) keeps to it; unset, empty or 1 is the best that the processor has."""
@@ -26,9 +26,9 @@ _POINTER = ctypes.c_void_p
 _FLOAT = ctypes.c_float
 
 _SIGNATURES = {
-    "lepton_paged_attention": [_INT] * 2 + [_POINTER] * 7 + [_INT64] * 3 + [_INT] * 7 + [_FLOAT],
+    "lepton_paged_attention": [_INT] * 2 + [_POINTER] * 6 + [_INT64] * 2 + [_INT] * 4 + [_FLOAT],
     "lepton_rms_norm": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 4 + [_FLOAT],
-    "lepton_rotary_store": [_INT] * 2 + [_POINTER] * 8 + [_INT64] * 5 + [_INT] * 5,
+    "lepton_rotary_store": [_INT] * 2 + [_POINTER] * 7 + [_INT64] * 4 + [_INT] * 2,
     "lepton_linear": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 2 + [_INT],
     "lepton_panel_bytes": [_INT, _POINTER],
     "lepton_pack_panels": [_INT] * 2 + [_POINTER] * 3 + [_INT64],

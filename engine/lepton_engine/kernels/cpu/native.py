@@ -7,8 +7,10 @@ import torch
 
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.cpu import library
+from lepton_engine.kernels.cpu.cache import NativeCache, is_native, native_cache
 from lepton_engine.kernels.cpu.panels import FORMATS, NativeWeight, PanelWeight
 from lepton_engine.kernels.invariance import batch_invariant
+from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.quantized import INT4_ZERO, QuantizedWeight
 
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -77,26 +79,24 @@ class NativeKernels:
         dtypes = DTYPE_CODES if weight.dtype is None else (weight.dtype,)
         return x.is_cpu and x.dim() == 2 and x.dtype in dtypes and x.stride(1) == 1
 
-    def takes_attention(self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
-        """Whether paged_attention can run: heads of even size, a cache of q's dtype with contiguous blocks."""
-        return (
-            self.takes_heads(q)
-            and q.shape[2] % 2 == 0
-            and _takes_cache(q, k_cache)
-            and _takes_cache(q, v_cache)
-            and k_cache.stride(0) == v_cache.stride(0)
-        )
+    def takes_attention(
+        self, q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, scales: KVScales | None = None
+    ) -> bool:
+        """Whether paged_attention can run: heads of even size, a cache of q's dtype or quantised."""
+        fits = k_cache.shape[3] == v_cache.shape[3] == q.shape[2] and q.shape[2] % 2 == 0
+        return fits and self.takes_heads(q) and is_native(q.dtype, k_cache, v_cache, scales)
 
-    def takes_store(self, k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> bool:
+    def takes_store(
+        self,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        scales: KVScales | None = None,
+    ) -> bool:
         """Whether keys and values can be stored as they are."""
-        return (
-            self.takes_heads(k)
-            and self.takes_heads(v)
-            and k.dtype == v.dtype
-            and _takes_cache(k, k_cache)
-            and _takes_cache(v, v_cache)
-            and k_cache.stride(0) == v_cache.stride(0)
-        )
+        fits = k_cache.shape[3] == v_cache.shape[3] == k.shape[2] and k.dtype == v.dtype
+        return fits and self.takes_heads(k) and self.takes_heads(v) and is_native(k.dtype, k_cache, v_cache, scales)
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """See `reference.rms_norm`."""
@@ -138,46 +138,57 @@ class NativeKernels:
         check("add_rms_norm", status)
         return out, residual
 
-    def rotary_store(
-        self,
-        q: torch.Tensor | None,
-        k: torch.Tensor,
-        v: torch.Tensor | None,
-        positions: torch.Tensor | None,
-        cos_sin_cache: torch.Tensor | None,
-        k_cache: torch.Tensor | None,
-        v_cache: torch.Tensor | None,
-        slot_mapping: torch.Tensor | None,
-    ) -> None:
-        """`reference.apply_rotary` and `reference.store_kv` in one pass over the tokens.
-
-        Without q, positions and cos_sin_cache nothing is rotated; without v, the caches and slot_mapping nothing is
-        stored.
-        """
-        tokens, kv_heads, head_dim = k.shape
+    def apply_rotary(self, q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, table: torch.Tensor) -> None:
+        """See `reference.apply_rotary`."""
+        cache = NativeCache(num_heads=k.shape[1], head_dim=k.shape[2], block_size=1)
         status = self._rotary_store(
             DTYPE_CODES[k.dtype],
             torch.get_num_threads(),
-            None if q is None else q.data_ptr(),
+            ctypes.byref(cache),
+            q.data_ptr(),
             k.data_ptr(),
-            None if v is None else v.data_ptr(),
-            None if positions is None else positions.data_ptr(),
-            None if cos_sin_cache is None else cos_sin_cache.data_ptr(),
-            None if k_cache is None else k_cache.data_ptr(),
-            None if v_cache is None else v_cache.data_ptr(),
-            None if slot_mapping is None else slot_mapping.data_ptr(),
-            0 if q is None else q.stride(0),
+            None,
+            positions.data_ptr(),
+            table.data_ptr(),
+            None,
+            q.stride(0),
             k.stride(0),
-            0 if v is None else v.stride(0),
-            0 if k_cache is None else k_cache.stride(0),
-            tokens,
-            0 if q is None else q.shape[1],
-            kv_heads,
-            head_dim,
-            0 if cos_sin_cache is None else cos_sin_cache.shape[1],
-            1 if k_cache is None else k_cache.shape[2],
+            0,
+            k.shape[0],
+            q.shape[1],
+            table.shape[1],
         )
-        check("rotary_store", status)
+        check("apply_rotary", status)
+
+    def store_kv(
+        self,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        slot_mapping: torch.Tensor,
+        scales: KVScales | None = None,
+    ) -> None:
+        """See `reference.store_kv`."""
+        cache = native_cache(k_cache, v_cache, scales)
+        status = self._rotary_store(
+            DTYPE_CODES[k.dtype],
+            torch.get_num_threads(),
+            ctypes.byref(cache),
+            None,
+            k.data_ptr(),
+            v.data_ptr(),
+            None,
+            None,
+            slot_mapping.data_ptr(),
+            0,
+            k.stride(0),
+            v.stride(0),
+            k.shape[0],
+            0,
+            0,
+        )
+        check("store_kv", status)
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `reference.silu_mul`."""
@@ -293,29 +304,24 @@ class NativeKernels:
         group: KVGroupBatch,
         scale: float,
         window: int | None,
+        scales: KVScales | None = None,
     ) -> torch.Tensor:
         """See `reference.paged_attention`."""
-        tokens, heads, head_dim = q.shape
-        out = torch.empty((tokens, heads, head_dim), dtype=q.dtype)
-        _, kv_heads, block_size, _ = k_cache.shape
+        out = torch.empty(q.shape, dtype=q.dtype)
+        cache = native_cache(k_cache, v_cache, scales)
         status = self._attention(
             DTYPE_CODES[q.dtype],
             torch.get_num_threads(),
+            ctypes.byref(cache),
             q.data_ptr(),
-            k_cache.data_ptr(),
-            v_cache.data_ptr(),
             out.data_ptr(),
             group.block_table.data_ptr(),
             batch.query_start.data_ptr(),
             batch.seq_lens.data_ptr(),
             q.stride(0),
-            k_cache.stride(0),
             group.block_table.stride(0),
             len(batch.query_lens),
-            heads,
-            kv_heads,
-            head_dim,
-            block_size,
+            q.shape[1],
             window or 0,
             batch_invariant(),
             scale,
@@ -329,12 +335,6 @@ def native() -> NativeKernels | None:
     """The kernels of this process, or None where the library is missing or switched off (LEPTON_CPU_KERNELS=0)."""
     lib = library.load()
     return None if lib is None else NativeKernels(lib)
-
-
-def _takes_cache(x: torch.Tensor, cache: torch.Tensor) -> bool:
-    _, _, block_size, head_dim = cache.shape
-    same = cache.dtype == x.dtype and head_dim == x.shape[2] and cache.is_cpu
-    return same and cache.stride()[1:] == (block_size * head_dim, head_dim, 1)
 
 
 def check(kernel: str, status: int) -> None:

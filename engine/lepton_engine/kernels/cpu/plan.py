@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from lepton_engine.kernels.batch import BatchContext
+from lepton_engine.kernels.cpu.cache import NativeCache, native_cache
 from lepton_engine.kernels.cpu.native import DTYPE_CODES, check, native
 from lepton_engine.kernels.cpu.panels import NativeWeight, PanelWeight
 from lepton_engine.kernels.invariance import batch_invariant
+from lepton_engine.kernels.kv_scales import KVScales
 
 OUTPUT = -1
 """The buffer that `ForwardPlan.run` returns."""
@@ -41,13 +43,8 @@ class _PlanBatch(ctypes.Structure):
 
 class _PlanHeads(ctypes.Structure):
     _fields_ = (
-        ("k_cache", _POINTER),
-        ("v_cache", _POINTER),
-        ("block_stride", _INT64),
+        ("cache", NativeCache),
         ("num_q_heads", _INT32),
-        ("num_kv_heads", _INT32),
-        ("head_dim", _INT32),
-        ("block_size", _INT32),
         ("group", _INT32),
         ("window", _INT32),
     )
@@ -58,13 +55,14 @@ class PlanHeads:
     """The heads of one layer: in a buffer, per token, the queries, the keys and the values; and its KV cache.
 
     Attributes:
-        keys, values: [num_blocks, num_kv_heads, block_size, head_dim], blocks contiguous.
-        group: of the KV cache. window: tokens that a query sees; None for all.
+        keys, values, scales: of the layer, as `is_native` takes them. group: of the KV cache.
+        window: tokens that a query sees; None for all.
     """
 
     num_q_heads: int
     keys: torch.Tensor
     values: torch.Tensor
+    scales: KVScales | None
     group: int
     window: int | None
 
@@ -183,15 +181,8 @@ class ForwardPlan:
         return weight.native
 
     def _heads(self, heads: PlanHeads) -> _PlanHeads:
-        _, kv_heads, block_size, head_dim = heads.keys.shape
-        return _PlanHeads(
-            self._keep(heads.keys),
-            self._keep(heads.values),
-            heads.keys.stride(0),
-            heads.num_q_heads,
-            kv_heads,
-            head_dim,
-            block_size,
-            heads.group,
-            heads.window or 0,
-        )
+        self._kept += [heads.keys, heads.values]
+        if heads.scales is not None:
+            self._kept += [heads.scales.keys, heads.scales.values]
+        cache = native_cache(heads.keys, heads.values, heads.scales)
+        return _PlanHeads(cache, heads.num_q_heads, heads.group, heads.window or 0)

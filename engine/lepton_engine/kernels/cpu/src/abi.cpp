@@ -22,6 +22,12 @@ enum Status : int { kOk = 0, kBadArgument = 1, kOutOfMemory = 2 };
 
 int64_t rows_per_thread(int64_t row_elements) { return row_elements >= kGrain ? 1 : kGrain / (row_elements + 1) + 1; }
 
+bool is_valid(const PagedCache& cache) {
+    if (cache.format == kPlain) return true;
+    const bool has_scales = cache.key_scales && cache.value_scales;
+    return (cache.format == kInt8 || cache.format == kFloat8) && has_scales && cache.head_dim <= kMostQuantizedDim;
+}
+
 bool is_valid(const LinearWeight& weight) {
     if (weight.format < 0 || weight.format >= kNumFormats || weight.n <= 0 || weight.k <= 0) return false;
     if (weight.group <= 0 || weight.k % weight.group || (weight.gated && weight.n % 2)) return false;
@@ -30,7 +36,7 @@ bool is_valid(const LinearWeight& weight) {
 
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 4; }
+LEPTON_EXPORT int lepton_abi_version() { return 5; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -41,16 +47,13 @@ LEPTON_EXPORT const char* lepton_isa() { return kernels().name; }
 
 LEPTON_EXPORT int lepton_select_isa(const char* name) { return select_kernels(name) ? kOk : kBadArgument; }
 
-LEPTON_EXPORT int lepton_paged_attention(int dtype, int threads, const void* q, const void* k_cache, const void* v_cache,
-                                         void* out, const int32_t* block_table, const int32_t* query_start,
-                                         const int32_t* seq_lens, int64_t q_stride, int64_t block_stride,
-                                         int64_t table_stride, int num_seqs, int num_q_heads, int num_kv_heads,
-                                         int head_dim, int block_size, int window, int invariant, float scale) {
-    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
-    const AttentionCall call{q,          k_cache,      v_cache,      out,          block_table,
-                             query_start, seq_lens,    q_stride,     block_stride, table_stride,
-                             num_seqs,   num_q_heads,  num_kv_heads, head_dim,     block_size,
-                             window,     invariant,    scale};
+LEPTON_EXPORT int lepton_paged_attention(int dtype, int threads, const PagedCache* cache, const void* q, void* out,
+                                         const int32_t* block_table, const int32_t* query_start,
+                                         const int32_t* seq_lens, int64_t q_stride, int64_t table_stride, int num_seqs,
+                                         int num_q_heads, int window, int invariant, float scale) {
+    if (dtype < 0 || dtype >= kNumDTypes || !is_valid(*cache)) return kBadArgument;
+    const AttentionCall call{q,        *cache,       out,      block_table, query_start, seq_lens, q_stride, table_stride,
+                             num_seqs, num_q_heads, window, invariant,   scale};
     try {
         paged_attention(call, static_cast<DType>(dtype), threads);
     } catch (const std::bad_alloc&) {
@@ -69,17 +72,15 @@ LEPTON_EXPORT int lepton_rms_norm(int dtype, int threads, const void* x, const v
     return kOk;
 }
 
-LEPTON_EXPORT int lepton_rotary_store(int dtype, int threads, void* q, void* k, const void* v, const int64_t* positions,
-                                      const float* cos_sin, void* k_cache, void* v_cache, const int64_t* slots,
-                                      int64_t q_stride, int64_t k_stride, int64_t v_stride, int64_t block_stride,
-                                      int64_t tokens, int num_q_heads, int num_kv_heads, int head_dim, int rotary_dim,
-                                      int block_size) {
-    if (dtype < 0 || dtype >= kNumDTypes) return kBadArgument;
-    const RotaryCall call{q,        k,        v,        positions,    cos_sin,     k_cache,      v_cache,  slots,
-                          q_stride, k_stride, v_stride, block_stride, num_q_heads, num_kv_heads, head_dim, rotary_dim,
-                          block_size};
+LEPTON_EXPORT int lepton_rotary_store(int dtype, int threads, const PagedCache* cache, void* q, void* k, const void* v,
+                                      const int64_t* positions, const float* cos_sin, const int64_t* slots,
+                                      int64_t q_stride, int64_t k_stride, int64_t v_stride, int64_t tokens,
+                                      int num_q_heads, int rotary_dim) {
+    if (dtype < 0 || dtype >= kNumDTypes || !is_valid(*cache)) return kBadArgument;
+    const RotaryCall call{q,     k,        v,        positions, cos_sin,     *cache,
+                          slots, q_stride, k_stride, v_stride,  num_q_heads, rotary_dim};
     const auto kernel = kernels().rotary[dtype];
-    const int64_t grain = rows_per_thread(int64_t{num_q_heads + 2 * num_kv_heads} * head_dim);
+    const int64_t grain = rows_per_thread(int64_t{num_q_heads + 2 * cache->num_heads} * cache->head_dim);
     parallel_ranges(threads, tokens, grain, [&](int64_t begin, int64_t end) { kernel(call, begin, end); });
     return kOk;
 }

@@ -17,22 +17,35 @@ struct Float16 {
 // Element types as the C ABI numbers them.
 enum DType : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kNumDTypes = 3 };
 
+// How elements are stored, of weights and of the KV cache. kPlain is the type that the kernel computes with.
+enum Format : int32_t { kPlain = 0, kInt8 = 1, kInt4 = 2, kFloat8 = 3, kNumFormats = 4 };
+
+constexpr int32_t kMostQuantizedDim = 1024;  // head_dim of a quantised cache
+
+// Keys and values of one layer.
+struct PagedCache {
+    void* keys;  // [num_blocks, Hk, block_size, D], block_stride elements from block to block
+    void* values;
+    float* key_scales;  // [num_blocks, Hk, block_size]: value = stored * scale; null with kPlain
+    float* value_scales;
+    int64_t block_stride;
+    int32_t num_heads;
+    int32_t head_dim;
+    int32_t block_size;
+    Format format;  // kPlain, kInt8 or kFloat8
+};
+
 struct AttentionCall {
     const void* q;       // [T, Hq, D], q_stride elements from token to token
-    const void* k_cache;  // [num_blocks, Hk, block_size, D], block_stride elements from block to block
-    const void* v_cache;
+    PagedCache cache;
     void* out;  // [T, Hq, D], contiguous
     const int32_t* block_table;  // [num_seqs, *], table_stride entries from sequence to sequence
     const int32_t* query_start;  // [num_seqs + 1]
     const int32_t* seq_lens;     // [num_seqs]
     int64_t q_stride;
-    int64_t block_stride;
     int64_t table_stride;
     int32_t num_seqs;
     int32_t num_q_heads;
-    int32_t num_kv_heads;
-    int32_t head_dim;
-    int32_t block_size;
     int32_t window;  // keys that a query sees at most, itself included; 0: all before it
     int32_t invariant;  // a query's result has the same bits whatever else its sequence computes in the call
     float scale;
@@ -74,21 +87,16 @@ struct NormCall {
 struct RotaryCall {
     void* q;  // [T, Hq, D], rotated in place; q_stride elements from token to token
     void* k;  // [T, Hk, D]
-    const void* v;  // [T, Hk, D]; only read where k_cache is given
+    const void* v;  // [T, Hk, D]; only read where there is a cache
     const int64_t* positions;  // [T]
     const float* cos_sin;      // [P, rotary_dim]: cosines, then sines; null: nothing is rotated
-    void* k_cache;  // null: nothing is stored
-    void* v_cache;
+    PagedCache cache;  // without keys nothing is stored; its num_heads and head_dim count all the same
     const int64_t* slots;  // [T]
     int64_t q_stride;
     int64_t k_stride;
     int64_t v_stride;
-    int64_t block_stride;
     int32_t num_q_heads;
-    int32_t num_kv_heads;
-    int32_t head_dim;
     int32_t rotary_dim;
-    int32_t block_size;
 };
 
 struct SiluMulCall {
@@ -97,9 +105,6 @@ struct SiluMulCall {
     int64_t stride;
     int64_t dim;
 };
-
-// How a weight's elements are stored. kPlain is the type that the kernel computes with.
-enum Format : int32_t { kPlain = 0, kInt8 = 1, kInt4 = 2, kFloat8 = 3, kNumFormats = 4 };
 
 // A weight [n, k] lies in panels of kPanel rows, so that one product after the other reads it in the order of
 // addresses. A panel is [k / step][kPanel][step] elements; step is what a product's instruction takes at once. Rows

@@ -41,7 +41,7 @@ bool is_single(const AttentionCall& call, int32_t query_len) { return query_len 
 void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bool single, Plan& plan) {
     const int32_t query_len = call.query_start[seq + 1] - call.query_start[seq];
     if (query_len <= 0 || is_single(call, query_len) != single) return;
-    const int32_t group = call.num_q_heads / call.num_kv_heads;
+    const int32_t group = call.num_q_heads / call.cache.num_heads;
     const int32_t num_heads = std::min(group, tile_rows);
     const int32_t num_queries = std::max(1, tile_rows / num_heads);
     // The last queries see the most keys: the longest tasks first, so that the threads finish together.
@@ -50,10 +50,10 @@ void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bo
         const int32_t first = call.seq_lens[seq] - query_len + begin;
         int32_t key_begin = call.window ? std::max(0, first - call.window + 1) : 0;
         // Products may take keys in pairs: always the same ones. Blocks are of even size, so both keys are there.
-        if (call.invariant && call.block_size % 2 == 0) key_begin -= key_begin % 2;
+        if (call.invariant && call.cache.block_size % 2 == 0) key_begin -= key_begin % 2;
         const int32_t key_end = call.seq_lens[seq] - query_len + end;
         const int32_t parts = single ? (key_end - 1) / kSplitKeys - key_begin / kSplitKeys + 1 : 1;
-        for (int32_t kv_head = 0; kv_head < call.num_kv_heads; ++kv_head) {
+        for (int32_t kv_head = 0; kv_head < call.cache.num_heads; ++kv_head) {
             for (int32_t head = 0; head < group; head += num_heads) {
                 AttentionTask task{seq,         kv_head,   head,    std::min(num_heads, group - head), begin,
                                    end - begin, key_begin, key_end, nullptr};
@@ -70,7 +70,7 @@ void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bo
                     plan.split_of.push_back(split);
                     task.key_begin = task.key_end;
                 }
-                plan.partial_floats += int64_t{parts} * task.num_heads * (call.head_dim + 2);
+                plan.partial_floats += int64_t{parts} * task.num_heads * (call.cache.head_dim + 2);
             }
         }
     }
@@ -78,7 +78,7 @@ void plan_sequence(const AttentionCall& call, int32_t tile_rows, int32_t seq, bo
 
 // Puts the parts of a split together, in their order whatever the threads' order was.
 void merge(const AttentionCall& call, const Split& split, float* merged) {
-    const int64_t dim = call.head_dim, row_floats = dim + 2, part_floats = row_floats * split.task.num_heads;
+    const int64_t dim = call.cache.head_dim, row_floats = dim + 2, part_floats = row_floats * split.task.num_heads;
     for (int64_t head = 0; head < split.task.num_heads; ++head) {
         const float* rows = split.task.partial + head * row_floats;
         float max = rows[0];
@@ -121,7 +121,7 @@ void paged_attention(const AttentionCall& call, DType dtype, int threads) {
             if (split != last) plan.splits[split].task.partial = next;
             last = split;
             plan.tasks[i].partial = next;
-            next += plan.tasks[i].num_heads * (call.head_dim + 2);
+            next += plan.tasks[i].num_heads * (call.cache.head_dim + 2);
         }
     }
 

@@ -78,25 +78,20 @@ void Plan::linear(int from, int to, int residual, const LinearWeight& weight, co
 void Plan::rotary_store(int buffer, const PlanHeads& heads, const float* cos_sin, int32_t rotary_dim) {
     const int64_t width = widths_[buffer];
     steps_.push_back([=](const PlanBatch& batch) {
-        const int64_t keys = int64_t{heads.num_q_heads} * heads.head_dim;
-        const int64_t values = keys + int64_t{heads.num_kv_heads} * heads.head_dim;
+        const int64_t keys = int64_t{heads.num_q_heads} * heads.cache.head_dim;
+        const int64_t values = keys + int64_t{heads.cache.num_heads} * heads.cache.head_dim;
         const RotaryCall call{at(buffer, batch),
                               at(buffer, batch, keys),
                               at(buffer, batch, values),
                               batch.positions,
                               cos_sin,
-                              heads.k_cache,
-                              heads.v_cache,
+                              heads.cache,
                               batch.groups[heads.group].slots,
                               width,
                               width,
                               width,
-                              heads.block_stride,
                               heads.num_q_heads,
-                              heads.num_kv_heads,
-                              heads.head_dim,
-                              rotary_dim,
-                              heads.block_size};
+                              rotary_dim};
         const auto kernel = kernels().rotary[dtype_];
         parallel_ranges(batch.threads, batch.tokens, tokens_per_thread(width),
                         [&](int64_t begin, int64_t end) { kernel(call, begin, end); });
@@ -108,11 +103,19 @@ void Plan::attention(int from, int to, const PlanHeads& heads, float scale) {
     const int64_t width = widths_[from];
     steps_.push_back([=](const PlanBatch& batch) {
         const GroupBatch& group = batch.groups[heads.group];
-        const AttentionCall call{at(from, batch),    heads.k_cache,      heads.v_cache,   at(to, batch),
-                                 group.block_table,  batch.query_start,  batch.seq_lens,  width,
-                                 heads.block_stride, group.table_stride, batch.num_seqs,  heads.num_q_heads,
-                                 heads.num_kv_heads, heads.head_dim,     heads.block_size, heads.window,
-                                 batch.invariant,    scale};
+        const AttentionCall call{at(from, batch),
+                                 heads.cache,
+                                 at(to, batch),
+                                 group.block_table,
+                                 batch.query_start,
+                                 batch.seq_lens,
+                                 width,
+                                 group.table_stride,
+                                 batch.num_seqs,
+                                 heads.num_q_heads,
+                                 heads.window,
+                                 batch.invariant,
+                                 scale};
         paged_attention(call, dtype_, batch.threads);
         return true;
     });

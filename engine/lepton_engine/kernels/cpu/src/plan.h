@@ -32,15 +32,10 @@ struct PlanBatch {
     int32_t invariant;  // see AttentionCall
 };
 
-// Keys and values of one layer, and how its heads lie in a buffer: per token the queries, the keys and the values.
+// How the heads of one layer lie in a buffer: per token the queries, the keys and the values; and its part of the cache.
 struct PlanHeads {
-    void* k_cache;  // [num_blocks, Hk, block_size, D]
-    void* v_cache;
-    int64_t block_stride;
+    PagedCache cache;
     int32_t num_q_heads;
-    int32_t num_kv_heads;
-    int32_t head_dim;
-    int32_t block_size;
     int32_t group;   // of the KV cache
     int32_t window;  // 0: none
 };

@@ -122,11 +122,12 @@ template <class T>
 struct RowsScratch {
     typename Dot<T>::Element* query;
     float *weights, *acc, *max, *sum, *rescale;
+    T* widened;
     int64_t query_stride, acc_stride, bytes;
 
     RowsScratch(const AttentionCall& call, int64_t heads, void* memory) {
-        query_stride = round_up(call.head_dim, 32);
-        acc_stride = round_up(call.head_dim, kWidth);
+        query_stride = round_up(call.cache.head_dim, 32);
+        acc_stride = round_up(call.cache.head_dim, kWidth);
         float* next = static_cast<float*>(memory);
         const auto take = [&](int64_t count) {
             float* taken = next;
@@ -139,13 +140,14 @@ struct RowsScratch {
         max = take(heads);
         sum = take(heads);
         rescale = take(heads);
+        widened = reinterpret_cast<T*>(take(widened_elements(call, kRowsKeys)));
         bytes = (next - static_cast<float*>(memory)) * int64_t{sizeof(float)};
     }
 };
 
 template <class T>
 void attention_rows(const AttentionCall& call, const AttentionTask& task, void* memory) {
-    const int64_t dim = call.head_dim, heads = task.num_heads;
+    const int64_t dim = call.cache.head_dim, heads = task.num_heads;
     const RowsScratch<T> s(call, heads, memory);
     const int64_t token = token_of(call, task, 0), head = first_head(call, task);
     const T* q = static_cast<const T*>(call.q) + token * call.q_stride + head * dim;
@@ -159,20 +161,21 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
     const Vec scale = broadcast(call.scale * kLog2E);
     const T* lines[2][2][kRowsKeys + kWidth];  // of keys and of values; of this tile and of the next
     const int64_t end = task.key_end;
+    const bool in_place = call.cache.format == kPlain;  // lines are those of the cache, which can be fetched ahead
     int64_t count = min_of(kRowsKeys, end - task.key_begin);
-    locate(call, task, task.key_begin, count, lines[0][0], lines[1][0]);
+    fetch(call, task, task.key_begin, count, lines[0][0], lines[1][0], s.widened);
     for (int64_t begin = task.key_begin, turn = 0; begin < end; begin += kRowsKeys, turn ^= 1) {
         const T** keys = lines[0][turn];
         const T** values = lines[1][turn];
         const T** next_keys = lines[0][turn ^ 1];
         const int64_t next_count = max_of(0, min_of(kRowsKeys, end - begin - count));
-        if (next_count) locate(call, task, begin + count, next_count, next_keys, lines[1][turn ^ 1]);
+        if (next_count && in_place) locate(call, task, begin + count, next_count, next_keys, lines[1][turn ^ 1]);
         const int64_t padded = round_up(count, kWidth);
         for (int64_t i = count; i < padded; ++i) keys[i] = keys[count - 1];
         for (int64_t i = 0; i < padded; i += kWidth) {
             for (int64_t h = 0; h < heads; ++h) {
                 // The values are needed next, and blocks lie anywhere: each head fetches some of them.
-                prefetch(values, i + h * kWidth / heads, min_of(count, i + (h + 1) * kWidth / heads), dim);
+                if (in_place) prefetch(values, i + h * kWidth / heads, min_of(count, i + (h + 1) * kWidth / heads), dim);
                 store(s.weights + h * kRowsKeys + i, scale * score_keys(keys + i, s.query + h * s.query_stride, dim));
             }
         }
@@ -195,11 +198,11 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
         }
         for (int64_t i = next_count; i < count; ++i) next_keys[i] = keys[0];  // nothing to fetch
         for (int64_t h = 0; h < heads;) {
-            const T* const* fetch = h == 0 && next_count ? next_keys : nullptr;
+            const T* const* ahead = h == 0 && next_count && in_place ? next_keys : nullptr;
             const float* w = s.weights + h * kRowsKeys;
             float* acc = s.acc + h * s.acc_stride;
             const auto weigh = [&](auto weigh_heads) {
-                weigh_heads(values, fetch, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
+                weigh_heads(values, ahead, count, dim, w, kRowsKeys, s.rescale + h, acc, s.acc_stride);
             };
             const int64_t left = heads - h;
             if (left >= 4) {
@@ -212,6 +215,9 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
                 weigh(&weigh_values_of_heads<T, 1>);
             }
             h += min_of(left, 4);
+        }
+        if (next_count && !in_place) {
+            fetch(call, task, begin + kRowsKeys, next_count, next_keys, lines[1][turn ^ 1], s.widened);
         }
         count = next_count;
     }

@@ -94,11 +94,12 @@ struct TileScratch {
     float* acc;         // [dim_stride][kTileRows]
     float *max, *sum, *rescale, *row;
     int32_t *first_key, *last_key;  // that each row sees
+    T* widened;                     // keys and values of a quantised cache
     int64_t dim_units, dim_stride, bytes;
 
     TileScratch(const AttentionCall& call, void* memory) {
-        dim_units = (call.head_dim + kPerUnit - 1) / kPerUnit;
-        dim_stride = round_up(call.head_dim, 16);
+        dim_units = (call.cache.head_dim + kPerUnit - 1) / kPerUnit;
+        dim_stride = round_up(call.cache.head_dim, 16);
         uint32_t* next = static_cast<uint32_t*>(memory);
         const auto take = [&](int64_t count) {
             uint32_t* taken = next;
@@ -117,12 +118,13 @@ struct TileScratch {
         row = reinterpret_cast<float*>(take(kWidth * dim_stride));
         first_key = reinterpret_cast<int32_t*>(take(kTileRows));
         last_key = reinterpret_cast<int32_t*>(take(kTileRows));
+        widened = reinterpret_cast<T*>(take(widened_elements(call, kTileKeys)));
         bytes = (next - static_cast<uint32_t*>(memory)) * int64_t{sizeof(uint32_t)};
     }
 };
 
 template <class T>
-inline void widen_row(const T* from, float* to, int64_t dim) {
+inline void widen_line(const T* from, float* to, int64_t dim) {
     for_each_vec(dim, [&](int64_t i, int64_t n) { store(to + i, load_some(from + i, n)); });
 }
 
@@ -136,7 +138,7 @@ inline VecBits load_units(const uint32_t* p, int64_t n) {
 // Packs the task's queries: units of the head dimension by rows; lanes without a row are zero.
 template <class T>
 inline void pack_queries(const AttentionCall& call, const AttentionTask& task, const TileScratch<T>& s, int64_t rows) {
-    const int64_t dim = call.head_dim, head = first_head(call, task);
+    const int64_t dim = call.cache.head_dim, head = first_head(call, task);
     for (int64_t r0 = 0; r0 < rows; r0 += kWidth) {
         const uint32_t* lines[kWidth];
         for (int64_t i = 0; i < kWidth; ++i) {
@@ -144,7 +146,7 @@ inline void pack_queries(const AttentionCall& call, const AttentionTask& task, c
             const int64_t token = token_of(call, task, query);
             const T* line = static_cast<const T*>(call.q) + token * call.q_stride + (head + row % task.num_heads) * dim;
             if constexpr (TileScratch<T>::kPerUnit == 1) {
-                widen_row(line, s.row + i * s.dim_stride, dim);
+                widen_line(line, s.row + i * s.dim_stride, dim);
                 lines[i] = reinterpret_cast<const uint32_t*>(s.row + i * s.dim_stride);
             } else {
                 lines[i] = reinterpret_cast<const uint32_t*>(line);
@@ -165,7 +167,7 @@ template <class T>
 inline void pack_values(const T* const* values, int64_t count, int64_t dim, const TileScratch<T>& s) {
     if constexpr (TileScratch<T>::kPerUnit == 1) {
         for (int64_t i = 0; i < count; ++i) {
-            widen_row(values[i], reinterpret_cast<float*>(s.values + i * s.dim_stride), dim);
+            widen_line(values[i], reinterpret_cast<float*>(s.values + i * s.dim_stride), dim);
         }
     } else {
         // Units of two keys: [d][even key, odd key]. An odd one out is paired with zeros.
@@ -235,7 +237,7 @@ inline void soften(const TileScratch<T>& s, int64_t count, int64_t lane, Vec sca
 template <class T>
 inline void finish_rows(const AttentionCall& call, const AttentionTask& task, const TileScratch<T>& s, int64_t r0,
                         int64_t rows) {
-    const int64_t dim = call.head_dim, head = first_head(call, task);
+    const int64_t dim = call.cache.head_dim, head = first_head(call, task);
     const Vec factor = task.partial ? broadcast(1.0f) : broadcast(1.0f) / load(s.sum + r0);
     const int64_t count = min_of(kWidth, rows - r0);
     for (int64_t d = 0; d < dim; d += kWidth) {
@@ -271,7 +273,7 @@ void attention_tile(const AttentionCall& call, const AttentionTask& task, void* 
     using Units = typename UnitsOf<T>::type;
     constexpr int kPerUnit = Units::kPerUnit;
     const TileScratch<T> s(call, memory);
-    const int64_t dim = call.head_dim, rows = int64_t{task.num_queries} * task.num_heads;
+    const int64_t dim = call.cache.head_dim, rows = int64_t{task.num_queries} * task.num_heads;
     const int64_t registers = (rows + kWidth - 1) / kWidth;
     pack_queries(call, task, s, rows);
 
@@ -296,10 +298,10 @@ void attention_tile(const AttentionCall& call, const AttentionTask& task, void* 
     for (int64_t begin = task.key_begin; begin < task.key_end;) {
         // Tiles end at multiples of their size, so that a row's sums don't depend on where its chunk began.
         const int64_t count = min_of(kTileKeys - begin % kTileKeys, task.key_end - begin);
-        locate(call, task, begin, count, keys, values);
+        fetch(call, task, begin, count, keys, values, s.widened);
         for (int64_t i = 0; i < count; ++i) {
             if constexpr (kPerUnit == 1 && sizeof(T) != 4) {
-                widen_row(keys[i], reinterpret_cast<float*>(s.wide + i * s.dim_stride), dim);
+                widen_line(keys[i], reinterpret_cast<float*>(s.wide + i * s.dim_stride), dim);
                 units[i] = s.wide + i * s.dim_stride;
             } else {
                 units[i] = reinterpret_cast<const uint32_t*>(keys[i]);

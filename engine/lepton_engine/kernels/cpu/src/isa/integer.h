@@ -36,23 +36,27 @@ struct IntegerRow {
     }
 };
 
-// The scale that symmetric int8 gives to count values, and those values divided by it: integers, as floats.
-inline float quantize_row(const float* x, int64_t count, float* out) {
+// The factor that makes the largest of count magnitudes `most`; NaN where one of them is infinite or NaN.
+inline float scale_of(const float* x, int64_t count, float most) {
     Vec top{}, nothing{};
     for_each_vec(count, [&](int64_t i, int64_t n) {
         const Vec v = load_some(x + i, n);
         top = max_vec(top, max_vec(v, -v));
         nothing = v * broadcast(0.0f) + nothing;
     });
-    const float lost = sum_lanes(nothing);
-    if (lost != 0) {  // NaN: the row holds infinity or NaN, and its products are to be NaN
+    return max_lanes(top) / most + sum_lanes(nothing);
+}
+
+// Divides count values by the scale that symmetric int8 gives them, to integers; returns the scale. Where that is NaN
+// they become zeros, and its products NaN.
+inline float quantize_row(const float* x, int64_t count, float* out) {
+    const float scale = scale_of(x, count, 127.0f);
+    if (!(scale > 0)) {
         memset(out, 0, count * sizeof(float));
-        return lost;
+        return scale;
     }
-    const float scale = max_lanes(top) / 127.0f;
-    const Vec divisor = broadcast(scale > 0 ? scale : 1.0f);
-    // Adding and taking off 1.5 * 2^23 rounds to an integer, ties to even.
-    const Vec magic = broadcast(12582912.0f);
+    const Vec divisor = broadcast(scale);
+    const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it and taking it off rounds to an integer
     for_each_vec(count, [&](int64_t i, int64_t n) {
         const Vec v = load_some(x + i, n) / divisor + magic;
         store_some(out + i, v - magic, n);

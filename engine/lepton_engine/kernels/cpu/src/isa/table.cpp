@@ -14,7 +14,7 @@ namespace lepton::LEPTON_ISA {
 namespace {
 
 size_t attention_scratch(const AttentionCall& call) {
-    const int64_t group = call.num_q_heads / call.num_kv_heads;
+    const int64_t group = call.num_q_heads / call.cache.num_heads;
     int64_t bytes = RowsScratch<float>(call, min_of(group, kTileRows), nullptr).bytes;
     bytes = max_of(bytes, TileScratch<float>(call, nullptr).bytes);
     return static_cast<size_t>(bytes);

@@ -34,6 +34,7 @@ constexpr bool kHasBF16Dot = false;
 typedef float Vec __attribute__((vector_size(kWidth * 4)));
 typedef int32_t VecInt __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t VecBits __attribute__((vector_size(kWidth * 4)));
+typedef uint8_t VecBytes __attribute__((vector_size(kWidth)));
 typedef uint16_t VecHalf __attribute__((vector_size(kWidth * 2)));
 
 // Bytes from where a weight is read to where it is fetched.
