@@ -15,6 +15,8 @@ from lepton_operator.stores import Stores
 _log = logging.getLogger("lepton.operator.execute")
 _REFUSED = (400, 403, 404, 405, 413, 422)
 """Statuses that another try at once does not mend."""
+_NOT_TYPED = "failed to create typed patch object"
+"""What server-side apply says, with status 500, of a manifest that does not fit the kind's schema."""
 
 
 class Executor:
@@ -35,7 +37,7 @@ class Executor:
             try:
                 conflict = await self._act(model, action)
             except ApiError as error:
-                if error.status not in _REFUSED:
+                if error.status not in _REFUSED and _NOT_TYPED not in error.message:
                     raise
                 failure = failure or refusal(error)
                 continue

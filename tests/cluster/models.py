@@ -165,10 +165,10 @@ def largest() -> Object:
         "m" * 48,
         server={"args": ["--x=" + "y" * 183] * 32, "image": "i" * 512},
         pod={
-            "env": [{"name": f"V{i:02}", "value": "x" * 750} for i in range(32)],
+            "env": [{"name": f"V{i:02}", "value": "x" * 512} for i in range(32)],
             "annotations": {f"a{i:02}": "x" * 375 for i in range(16)},
             "labels": {f"l{i:02}": "v" * 63 for i in range(16)},
-            "tolerations": [{"key": "k" * 317, "value": "v" * 63}] * 16,
+            "tolerations": [{"key": "k" * 63, "value": "v" * 63}] * 16,
             "affinity": {"nodeAffinity": nodes, "podAffinity": pods, "podAntiAffinity": pods},
             "topologySpread": [{"topologyKey": f"zone{i}"} for i in range(4)],
             "imagePullSecrets": [{"name": f"{i}" + "s" * 252} for i in range(8)],

@@ -183,7 +183,14 @@ class Pod(Struct, frozen=True):
         ],
         meta("Further annotations of the pods.", max_length=16),
     ] = {}
-    image_pull_secrets: Annotated[list[PullSecret], meta("Secrets that images are pulled with.", max_length=8)] = []
+    image_pull_secrets: Annotated[
+        list[PullSecret],
+        meta(
+            "Secrets that images are pulled with.",
+            max_length=8,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
     service_account_name: (
         Annotated[ObjectName, meta("ServiceAccount of the pods. Default: one of this model's own, without a token.")]
         | None
@@ -192,7 +199,12 @@ class Pod(Struct, frozen=True):
     tolerations: Annotated[list[Toleration], meta("Taints that the pods tolerate.", max_length=16)] = []
     affinity: Annotated[Affinity, meta("Which nodes, and which pods to be near to or far from.")] | None = None
     topology_spread: Annotated[
-        list[TopologySpread], meta("How the pods spread over zones or nodes.", max_length=4)
+        list[TopologySpread],
+        meta(
+            "How the pods spread over zones or nodes.",
+            max_length=4,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["topologyKey", "whenUnsatisfiable"]},
+        ),
     ] = []
     priority_class_name: Annotated[ObjectName, meta("PriorityClass of the pods.")] | None = None
     runtime_class_name: Annotated[ObjectName, meta("RuntimeClass of the pods.")] | None = None
