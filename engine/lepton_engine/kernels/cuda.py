@@ -23,7 +23,16 @@ class CudaKernels:
     """
 
     def __init__(self) -> None:
-        from lepton_engine.kernels.triton import activation, attention, kv_store, norm, quantized, rotary, sampling
+        from lepton_engine.kernels.triton import (
+            activation,
+            attention,
+            kv_store,
+            norm,
+            quantized,
+            rotary,
+            sampling,
+            thresholds,
+        )
 
         self.rms_norm = norm.rms_norm
         self.add_rms_norm = norm.add_rms_norm
@@ -32,6 +41,7 @@ class CudaKernels:
         self.first_argmax = sampling.first_argmax
         self.draw = sampling.draw
         self.draw_from_logits = sampling.draw_from_logits
+        self.least_weight = thresholds.least_weight
         self._store_kv = kv_store.store_kv
         self._computes_fp8 = quantized.computes_fp8
         self._attention = attention.paged_attention

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lepton_engine.kernels.cuda import cuda
 from lepton_engine.runtime.histogram import WeightHistogram
 from lepton_engine.runtime.selection import top_values
 from lepton_engine.runtime.transfer import to_device
@@ -87,6 +88,8 @@ def _least_of_counts(weights: torch.Tensor, counts: Sequence[int], unit: float) 
     wanted = to_device(torch.tensor(counts), weights.device)
     if weights.device.type == "cpu":
         return weights.sort(dim=-1, descending=True).values.gather(1, wanted[:, None] - 1)[:, 0]
+    if weights.is_cuda and (kernels := cuda()) is not None:
+        return kernels.least_weight(weights, wanted, counted=True)
     if max(counts) > _MAX_CANDIDATES:
         return by_bisection(weights, wanted, unit, counted=True)
     values, _ = top_values(weights, max(counts))
@@ -102,6 +105,8 @@ def _least_of_masses(weights: torch.Tensor, parts: Sequence[float], unit: float)
         reached = ordered.cumsum(dim=-1, dtype=torch.float64)
         last = (reached < wanted[:, None]).sum(dim=-1, keepdim=True).clamp_(max=ordered.shape[1] - 1)
         return ordered.gather(1, last)[:, 0]
+    if weights.is_cuda and (kernels := cuda()) is not None:
+        return kernels.least_weight(weights, wanted, counted=False)
     return by_bisection(weights, wanted, unit, counted=False)
 
 

@@ -7,7 +7,17 @@ import torch
 from lepton_engine.kernels.batch import BatchContext, KVGroupBatch
 from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.quantized import QuantizedWeight
-from lepton_engine.kernels.triton import activation, attention, kv_store, matmul, norm, quantized, rotary, sampling
+from lepton_engine.kernels.triton import (
+    activation,
+    attention,
+    kv_store,
+    matmul,
+    norm,
+    quantized,
+    rotary,
+    sampling,
+    thresholds,
+)
 
 META = torch.device("meta")
 HALVES = (torch.bfloat16, torch.float16)
@@ -120,3 +130,5 @@ def call_sampling() -> None:
         numbers = empty(rows, 2, dtype=torch.float64)
         sampling.draw_from_logits(logits, best, empty(rows, dtype=torch.float32), numbers[:, 0], 2.0**36)
         sampling.draw(logits, numbers[:, 0])
+        for counted in (False, True):
+            thresholds.least_weight(logits, numbers[:, 0], counted=counted)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lepton_engine.kernels.triton import sampling
+from lepton_engine.kernels.triton import sampling, thresholds
 from lepton_engine.kernels.triton.sampling import draw_from_logits
-from lepton_engine.runtime import selection
+from lepton_engine.runtime import selection, truncation
 from lepton_engine.runtime.uniform import uniform
 
 SIZES = [1, 2, 100, 4096, 5000, 9000]
@@ -65,6 +65,24 @@ def test_rows_without_a_token_draw_the_first(device: torch.device) -> None:
     half = torch.full((2,), 0.5, dtype=torch.float64, device=device)
     drawn = draw_from_logits(logits, best, torch.ones(2, device=device), half, 2.0**40)
     assert ((drawn >= 0) & (drawn < 50)).all()
+
+
+@pytest.mark.parametrize("size", [1, 60, 4096, 9000])
+@pytest.mark.parametrize("counted", [False, True])
+def test_the_least_weight_kept_is_bisections(
+    size: int, counted: bool, device: torch.device, generator: torch.Generator
+) -> None:
+    unit = 2.0**38
+    weights = (torch.rand(6, size, generator=generator) ** 8 * unit).floor()
+    weights[0, : size // 2] = weights[0, -1]  # ties
+    weights[1] = 0
+    weights[torch.arange(6), torch.randint(0, size, (6,), generator=generator)] = unit
+    weights = weights.to(device)
+    shares = torch.tensor([0.5, 0.9, 1e-9, 1.0, 0.3, 0.99], dtype=torch.float64, device=device)
+    counts = torch.tensor([1, 2, max(1, size // 2), size, 5, 40], device=device).clamp_max(size)
+    wanted = counts if counted else shares * weights.sum(-1, dtype=torch.float64)
+    expected = truncation.by_bisection(weights, wanted, unit, counted=counted)
+    assert torch.equal(thresholds.least_weight(weights, wanted, counted=counted), expected)
 
 
 def test_strided_numbers(device: torch.device, generator: torch.Generator) -> None:
