@@ -97,27 +97,28 @@ def lay_out(plan: StepPlan, num_groups: int, block_size: int) -> HostBatch:
 def to_tensors(host: HostBatch, device: torch.device) -> Batch:
     """The batch on a device. Nothing here waits for it."""
 
-    def send(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        return to_device(torch.from_numpy(array).to(dtype), device)
+    def send(array: np.ndarray, dtype: type[np.integer]) -> torch.Tensor:
+        # numpy converts small arrays in a tenth of torch's time.
+        return to_device(torch.from_numpy(array.astype(dtype, copy=False)), device)
 
     pending = len(host.pending_rows) > 0
     context = BatchContext(
-        positions=send(host.positions, torch.int64),
-        query_start=send(host.query_start, torch.int32),
-        seq_lens=send(host.seq_lens, torch.int32),
+        positions=send(host.positions, np.int64),
+        query_start=send(host.query_start, np.int32),
+        seq_lens=send(host.seq_lens, np.int32),
         query_lens=tuple(host.query_lens.tolist()),
         max_seq_len=int(host.seq_lens.max()),
         groups=tuple(
-            KVGroupBatch(send(table, torch.int32), send(slots, torch.int64))
+            KVGroupBatch(send(table, np.int32), send(slots, np.int64))
             for table, slots in zip(host.block_tables, host.slot_mappings, strict=True)
         ),
     )
     return Batch(
-        input_ids=send(host.input_ids, torch.int64),
-        pending_rows=send(host.pending_rows, torch.int64) if pending else None,
-        pending_slots=send(host.pending_slots, torch.int64) if pending else None,
+        input_ids=send(host.input_ids, np.int64),
+        pending_rows=send(host.pending_rows, np.int64) if pending else None,
+        pending_slots=send(host.pending_slots, np.int64) if pending else None,
         context=context,
-        sample_rows=send(host.sample_rows, torch.int64),
+        sample_rows=send(host.sample_rows, np.int64),
     )
 
 
