@@ -19,13 +19,14 @@ from pathlib import Path
 from benchmarks.gpu.rows import Row, table
 
 PARTS = ("checks", "decode", "mixed", "prefill", "idle", "cold_start")
+ON_REQUEST = ("tune",)
 LIMIT = 600  # seconds a part
 NO_GPU = 2
 
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__, formatter_class=_Plain)
-    parser.add_argument("--part", choices=PARTS, help="this one alone, in this process")
+    parser.add_argument("--part", choices=(*PARTS, *ON_REQUEST), help="this one alone, in this process")
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder of the results")
     parser.add_argument("--scratch", type=Path, default=Path("gpu-scratch"), help="folder for checkpoints (16 GB)")
     parser.add_argument("--quick", action="store_true", help="a tiny model, few tokens: a smoke test")

@@ -105,3 +105,20 @@ def test_rows_say_what_they_miss() -> None:
     told = table([Row("p", "w", "8B", 0.5, "", 0.85), Row("p", "w", "8B", 3.0, "s", 15.0, at_least=False)])
     assert "MISSED" in told.splitlines()[0]
     assert "reached" in told.splitlines()[1]
+
+
+def test_a_tuned_table_is_a_table() -> None:
+    from benchmarks.gpu.tune import MATMUL, MATVEC, candidates, merged
+    from lepton_engine.kernels.triton.tuning import check_table, tables
+
+    default = tables()["default"]
+    matvec = [({"max_bits": 8, "max_n": n}, next(candidates(MATVEC))) for n in (4096, 2048)]
+    matmul = [({"max_bits": 4, "max_rows": 16, "max_n": 64}, next(candidates(MATMUL, block_m=16)))]
+    kernels = {
+        **default["kernels"],
+        "matvec": merged(matvec, default["kernels"]["matvec"]),
+        "matmul": merged(matmul, default["kernels"]["matmul"]),
+    }
+    check_table("tuned", {**default, "kernels": kernels})
+    assert [rule["max_n"] for rule in kernels["matvec"][:2]] == [2048, 4096]
+    assert len({tuple(sizes.items()) for sizes in candidates(MATVEC)}) == 18
