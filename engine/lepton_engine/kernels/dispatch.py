@@ -15,6 +15,7 @@ from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.cuda import cuda
 from lepton_engine.kernels.kv_scales import KVScales
 from lepton_engine.kernels.quantized import QuantizedWeight
+from lepton_engine.kernels.sparse import SparseWeight
 
 _native = native()
 
@@ -97,7 +98,7 @@ def paged_attention(
 
 def linear(
     x: torch.Tensor,
-    weight: torch.Tensor | PanelWeight | QuantizedWeight,
+    weight: torch.Tensor | PanelWeight | QuantizedWeight | SparseWeight,
     bias: torch.Tensor | None,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
@@ -111,6 +112,8 @@ def linear(
         return _native.linear(x, weight, bias, dtype)
     if isinstance(weight, QuantizedWeight):
         product = quantized_linear(x, weight, bias)
+    elif isinstance(weight, SparseWeight):
+        product = weight.linear(x, bias)
     elif x.is_cuda and (kernels := cuda()) is not None and kernels.takes(x, weight):
         product = kernels.linear(x, weight, bias)
     else:

@@ -12,6 +12,7 @@ from lepton_engine.distributed import SINGLE, Rank
 from lepton_engine.kernels import dispatch
 from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.quantized import QuantizedWeight
+from lepton_engine.kernels.sparse import SparseWeight, sparsify
 
 
 class Parallel(Enum):
@@ -93,7 +94,9 @@ class Linear(nn.Module):
         row = rank if parallel is Parallel.ROW else SINGLE
         self.parts = [column.share(part, "outputs") for part in parts]
         weight = torch.empty(sum(self.parts), row.share(in_features, "inputs"))
-        self.weight: torch.Tensor | PanelWeight | QuantizedWeight = nn.Parameter(weight, requires_grad=False)
+        self.weight: torch.Tensor | PanelWeight | QuantizedWeight | SparseWeight = nn.Parameter(
+            weight, requires_grad=False
+        )
         self.bias = nn.Parameter(torch.empty(sum(self.parts)), requires_grad=False) if bias else None
 
     def slots(self, names: Sequence[str]) -> dict[str, WeightSlot]:
@@ -118,12 +121,21 @@ class Linear(nn.Module):
         del self.weight
         self.weight = nn.Parameter(weight, requires_grad=False) if isinstance(weight, torch.Tensor) else weight
 
+    def sparsify(self) -> None:
+        """Let the device skip the zeros of a weight that is pruned 2:4, where it has products for that."""
+        sparse = sparsify(self.weight) if isinstance(self.weight, torch.Tensor) else None
+        if sparse is not None:
+            del self.weight
+            self.weight = sparse
+
     def pack(self, *, gated: bool = False) -> None:
         """Bring the weight into the form that products are fastest with on this machine; it can't be filled again.
 
         gated: see `dispatch.pack`; `self.weight.gated` tells whether it came to that.
         """
-        packed = None if isinstance(self.weight, PanelWeight) else dispatch.pack(self.weight, gated=gated)
+        if isinstance(self.weight, PanelWeight | SparseWeight):
+            return
+        packed = dispatch.pack(self.weight, gated=gated)
         if packed is not None:
             del self.weight
             self.weight = packed

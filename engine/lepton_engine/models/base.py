@@ -6,6 +6,7 @@ from torch import nn
 from lepton_engine.config import LayerKV
 from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.quantized import QuantizedWeight
+from lepton_engine.kernels.sparse import SparseWeight
 from lepton_engine.layers.attention import PagedAttention
 from lepton_engine.layers.batch import BatchContext
 from lepton_engine.layers.linear import Linear, WeightSlot
@@ -55,6 +56,12 @@ class CausalLM(nn.Module):
         """Whether a checkpoint may hold a tensor of this name that the model has no use for."""
         raise NotImplementedError
 
+    def sparsify(self) -> None:
+        """Let the device skip the zeros of weights that are pruned 2:4, where it can."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.sparsify()
+
     def pack(self) -> None:
         """Bring the weights into the form that the machine's kernels are fastest with; they can't be filled again."""
         for module in self.modules():
@@ -70,6 +77,8 @@ class CausalLM(nn.Module):
                     tensors[value.tensors[0].data_ptr()] = (value.numel(), value.nbytes)
                 elif isinstance(value, QuantizedWeight):
                     tensors[value.data.data_ptr()] = (value.out_features * value.in_features, value.nbytes)
+                elif isinstance(value, SparseWeight):
+                    tensors[id(value)] = (value.out_features * value.in_features, value.nbytes)
         return sum(count for count, _ in tensors.values()), sum(size for _, size in tensors.values())
 
     def build_tables(self, device: torch.device) -> None:

@@ -10,6 +10,7 @@ from lepton_engine.kernels.cpu.cache import is_native
 from lepton_engine.kernels.cpu.panels import PanelWeight
 from lepton_engine.kernels.cpu.plan import OUTPUT, ForwardPlan, PlanHeads
 from lepton_engine.kernels.quantized import QuantizedWeight
+from lepton_engine.kernels.sparse import SparseWeight
 
 if TYPE_CHECKING:
     from lepton_engine.models.decoder import DecoderForCausalLM, DecoderLayer
@@ -43,11 +44,11 @@ def _has_steps(layer: DecoderLayer) -> bool:
     return dim % 2 == 0 and is_native(dtype, *attention.attention.cache, attention.attention.scales)
 
 
-def _outputs(weight: torch.Tensor | PanelWeight | QuantizedWeight) -> int:
+def _outputs(weight: torch.Tensor | PanelWeight | QuantizedWeight | SparseWeight) -> int:
     return _packed(weight).outputs
 
 
-def _packed(weight: torch.Tensor | PanelWeight | QuantizedWeight) -> PanelWeight:
+def _packed(weight: torch.Tensor | PanelWeight | QuantizedWeight | SparseWeight) -> PanelWeight:
     if not isinstance(weight, PanelWeight):
         raise TypeError("the weight is not packed")
     return weight

@@ -76,6 +76,8 @@ def load_model(
     extra = [name for name in left if not model.ignores(name) and not (reader is not None and reader.ignores(name))]
     if extra:
         raise ModelLoadError(f"{checkpoint.origin}: tensors have no place in the model: {_some(extra)}")
+    if checkpoint.pruned_two_of_four:
+        model.sparsify()
     model.build_tables(device)
     model.pack()
     return model

@@ -12,9 +12,8 @@ from lepton_engine.errors import InvalidRequestError, ModelLoadError
 from lepton_engine.offline.folder import copy_other_files, new_folder
 from lepton_engine.offline.shards import SHARD_BYTES, ShardWriter
 from lepton_engine.offline.source import Progress, open_source
+from lepton_engine.weights.checkpoint import SPARSITY_FIELD
 
-SPARSITY_FIELD = "weight_sparsity"
-"""Field of config.json that says how the weights are pruned: "2:4", or the share of zeros."""
 _PATTERN = re.compile(r"2:4")
 
 

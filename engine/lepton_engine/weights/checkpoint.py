@@ -13,6 +13,8 @@ from lepton_engine.weights.files import TensorFiles, open_tensor_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OLD_QUANTIZATION_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+SPARSITY_FIELD = "weight_sparsity"
+"""Field of config.json that `lepton prune` writes: "2:4", or the share of zeros."""
 SAMPLING_DEFAULTS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
@@ -45,6 +47,11 @@ class Checkpoint:
         """By which the checkpoint is quantised; empty for plain ones."""
         own = self.config.get("quantization_config")
         return str(own.get("quant_method", "")) if isinstance(own, Mapping) else ""
+
+    @property
+    def pruned_two_of_four(self) -> bool:
+        """Whether config.json says that the weights of the linear layers are pruned 2:4."""
+        return self.config.get(SPARSITY_FIELD) == "2:4"
 
     @property
     def dtype(self) -> torch.dtype:
