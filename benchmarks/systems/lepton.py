@@ -9,8 +9,8 @@ from lepton_engine import LeptonEngine, SamplingParams
 class Lepton:
     """The engine over one checkpoint; its prefix cache is emptied by fresh prompts, not by hand."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
-        self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30)
+    def __init__(self, folder: Path, threads: int, quantization: str | None) -> None:
+        self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, quantization=quantization)
 
     def run(self, work: Work) -> dict[str, float]:
         """See `System.run`."""
@@ -29,6 +29,6 @@ class Lepton:
         }
 
 
-def make(folder: Path, threads: int) -> Lepton:
+def make(folder: str | Path, threads: int, quantization: str | None = None) -> Lepton:
     """See `SystemProcess`."""
-    return Lepton(folder, threads)
+    return Lepton(Path(folder), threads, quantization)
