@@ -180,8 +180,8 @@ class Autoscaler:
         """The load that lasts: without the queue that grew while pods started, and without what empties it.
 
         It is how many requests would be served at once if none had to wait: what arrives, each staying for the mean
-        service time. Streams that never fell below some number during the stable time are load too, whatever the mean of
-        those that have finished says. Where pods cannot tell what arrives it is the short average.
+        service time. Streams that never fell below some number during the stable time are load too, whatever the mean
+        of those that have finished says. Where pods cannot tell what arrives it is the short average.
         """
         arrivals, inflow, complete = 0.0, 0.0, True
         for pod in sample.loads:

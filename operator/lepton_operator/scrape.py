@@ -120,7 +120,8 @@ async def _ask(stub: "StatsServiceAsyncStub") -> Stats | None:
         answer = await stub.GetStats(GetStatsRequest(), timeout=TIMEOUT)
     except (grpc.RpcError, DecodeError):
         return None
-    return answer.stats if answer.HasField("stats") else None
+    # grpc gives None for bytes that it could not read.
+    return answer.stats if answer is not None and answer.HasField("stats") else None
 
 
 def pod_load(before: Stats, stats: Stats, seconds: float) -> PodLoad:

@@ -93,9 +93,22 @@ def unreadable_status(previous: LeptonModelStatus, generation: int, problem: str
 
 
 def transitions(before: LeptonModelStatus, after: LeptonModelStatus) -> list[Condition]:
-    """Conditions whose status or reason is new: what Events are made from."""
+    """Conditions that people should be told of by Events: a status that changed; where something is wrong, a new reason
+    too. Of a new model only what has come about: that it serves, is ready, or that something is wrong."""
     old = {c.type: (c.status, c.reason) for c in before.conditions}
-    return [c for c in after.conditions if old.get(c.type) != (c.status, c.reason)]
+    return [c for c in after.conditions if _is_news(c, old.get(c.type))]
+
+
+def _is_news(condition: Condition, old: tuple[str, str] | None) -> bool:
+    kind = ConditionType(condition.type)
+    if old is None:
+        return condition.status == "True" and kind in _TOLD_AT_FIRST
+    return condition.status != old[0] or (condition.reason != old[1] and kind in _TOLD_BY_REASON)
+
+
+_TOLD_AT_FIRST = (ConditionType.AVAILABLE, ConditionType.READY, ConditionType.DEGRADED)
+# Ready and Progressing change their reasons several times in every rollout.
+_TOLD_BY_REASON = (ConditionType.DEGRADED, ConditionType.MODEL_CACHED, ConditionType.SCALING_ACTIVE)
 
 
 def _condition(observed: Observed, kind: ConditionType, verdict: Verdict, now: str) -> Condition:

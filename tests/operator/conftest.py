@@ -122,7 +122,7 @@ class World:
         found = self.children[kind, name]
         assert isinstance(found, Deployment | Job)
         parsed = msgspec.convert(status, type(found.status))
-        self.children[kind, name] = msgspec.structs.replace(found, status=parsed)  # type: ignore[arg-type]
+        self.children[kind, name] = msgspec.structs.replace(found, status=parsed)
 
     def settle(self, name: str = "m") -> None:
         """Let the Deployment's controller report that all is done."""

@@ -18,7 +18,8 @@ def deployment() -> Make:
         count = replicas if total is None else total
         status = {
             "observedGeneration": 2 if seen else 1, "replicas": count,
-            "updatedReplicas": count if updated is None else updated, "readyReplicas": count, "availableReplicas": count,
+            "updatedReplicas": count if updated is None else updated, "readyReplicas": count,
+            "availableReplicas": count,
         }  # fmt: skip
         metadata = {"name": "m", "namespace": "ns", "generation": 2}
         return msgspec.convert({"metadata": metadata, "spec": {"replicas": replicas}, "status": status}, Deployment)

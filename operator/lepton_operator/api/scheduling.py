@@ -141,7 +141,10 @@ class TolerationOperator(Enum):
 class Toleration(Struct, frozen=True):
     """A taint that the pods tolerate."""
 
-    key: Annotated[str, meta("The taint's key. Default: any, with operator Exists.", max_length=317, pattern=LABEL_KEY)] | None = None
+    key: (
+        Annotated[str, meta("The taint's key. Default: any, with operator Exists.", max_length=317, pattern=LABEL_KEY)]
+        | None
+    ) = None
     operator: Annotated[TolerationOperator, meta("How the value is compared.")] = TolerationOperator.EQUAL
     value: Annotated[LabelValue, meta("The taint's value.")] | None = None
     effect: Annotated[TaintEffect, meta("The taint's effect. Default: any.")] | None = None

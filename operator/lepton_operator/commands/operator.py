@@ -39,7 +39,7 @@ def _inherit_defaults(parser: argparse.ArgumentParser) -> None:
     """What was given before the action stays, unless it is given again after it."""
     for action in list(parser._actions):
         if action.dest not in ("help", "file"):
-            parser.set_defaults(**{action.dest: argparse.SUPPRESS})
+            action.default = argparse.SUPPRESS
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lepton_operator.fetch.errors import FetchError, NotFoundError, UnauthorizedError, UnavailableError
-from lepton_operator.fetch.source import CHUNK, Checksum, Credentials, RemoteFile, Snapshot, wanted
+from lepton_operator.fetch.source import Checksum, Credentials, RemoteFile, Snapshot, wanted
 
 TIMEOUT = 30.0
 
@@ -63,7 +63,7 @@ class HubSource:
                 hf_raise_for_status(response)
                 if offset and response.status_code != 206:
                     raise OSError(f"{path}: the server knows no ranges")
-                yield from response.iter_bytes(CHUNK)
+                yield from response.iter_bytes()  # as they come: what has come before a break is kept
         except HfHubHTTPError as error:
             raise self._explain(error) from error
         except Exception as error:  # As above.
