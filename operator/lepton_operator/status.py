@@ -100,15 +100,14 @@ def transitions(before: LeptonModelStatus, after: LeptonModelStatus) -> list[Con
 
 
 def _is_news(condition: Condition, old: tuple[str, str] | None) -> bool:
-    kind = ConditionType(condition.type)
     if old is None:
-        return condition.status == "True" and kind in _TOLD_AT_FIRST
-    return condition.status != old[0] or (condition.reason != old[1] and kind in _TOLD_BY_REASON)
+        return condition.status == "True" and condition.type in _TOLD_AT_FIRST
+    return condition.status != old[0] or (condition.reason != old[1] and condition.type in _TOLD_BY_REASON)
 
 
-_TOLD_AT_FIRST = (ConditionType.AVAILABLE, ConditionType.READY, ConditionType.DEGRADED)
+_TOLD_AT_FIRST = ("Available", "Ready", "Degraded")
 # Ready and Progressing change their reasons several times in every rollout.
-_TOLD_BY_REASON = (ConditionType.DEGRADED, ConditionType.MODEL_CACHED, ConditionType.SCALING_ACTIVE)
+_TOLD_BY_REASON = ("Degraded", "ModelCached", "ScalingActive")
 
 
 def _condition(observed: Observed, kind: ConditionType, verdict: Verdict, now: str) -> Condition:
