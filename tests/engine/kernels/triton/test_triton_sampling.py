@@ -19,9 +19,9 @@ def test_first_argmax(size: int, device: torch.device, generator: torch.Generato
     rows[4, size - 1] = 7.0
     rows = rows.to(device)
     best, tokens = sampling.first_argmax(rows)
-    expected, indices = selection.first_argmax(rows)
-    assert torch.equal(best, expected)
-    assert torch.equal(tokens, indices)
+    expected, indices = selection.first_argmax(rows.cpu())
+    assert torch.equal(best.cpu(), expected)
+    assert torch.equal(tokens.cpu(), indices)
     rows[5, size // 3] = torch.nan
     best, tokens = sampling.first_argmax(rows)
     assert best.isnan().tolist() == [False] * 5 + [True, False]
@@ -36,32 +36,32 @@ def test_draws_are_the_samplers(
     count = 24
     logits = (torch.randn(count, size, generator=generator) * 4).to(device)
     logits[3, : size - 1] = -torch.inf
-    best, _ = selection.first_argmax(logits)
+    best = logits.amax(dim=-1)
     unit = 2.0 ** min(40, 53 - size.bit_length())
     scale = torch.full((count,), temperature, device=device)
     numbers = [uniform(seed, 5) for seed in range(count - 2)] + [0.0, 1.0 - 2.0**-53]
     uniforms = torch.tensor(numbers, dtype=torch.float64, device=device)
     weights = (logits - best[:, None]).div_(scale[:, None]).exp_().mul_(unit).floor_()
-    expected = selection.draw(weights, uniforms)
-    assert torch.equal(sampling.draw(weights, uniforms), expected)
-    drawn = draw_from_logits(logits, best, scale, uniforms, unit)
+    expected = selection.draw(weights.cpu(), uniforms.cpu())
+    assert torch.equal(sampling.draw(weights, uniforms).cpu(), expected)
+    drawn = draw_from_logits(logits, best, scale, uniforms, unit).cpu()
     # exp() may differ in its last place: then a draw at the very border between two tokens may too.
     assert (drawn == expected).sum() >= count - 1
 
 
 def test_a_draws_distribution(device: torch.device) -> None:
-    logits = torch.tensor([0.5, 0.125, 0.25, 0.125]).log().expand(4000, 4).contiguous().to(device)
-    uniforms = torch.tensor([uniform(9, i) for i in range(4000)], dtype=torch.float64, device=device)
-    ones = torch.ones(4000, device=device)
+    logits = torch.tensor([0.5, 0.125, 0.25, 0.125]).log().expand(600, 4).contiguous().to(device)
+    uniforms = torch.tensor([uniform(9, i) for i in range(600)], dtype=torch.float64, device=device)
+    ones = torch.ones(600, device=device)
     drawn = draw_from_logits(logits, logits.amax(-1), ones, uniforms, 2.0**40)
-    shares = torch.bincount(drawn, minlength=4).float().cpu() / 4000
-    torch.testing.assert_close(shares, torch.tensor([0.5, 0.125, 0.25, 0.125]), atol=0.03, rtol=0)
+    shares = torch.bincount(drawn, minlength=4).float().cpu() / 600
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.125, 0.25, 0.125]), atol=0.07, rtol=0)
 
 
 def test_rows_without_a_token_draw_the_first(device: torch.device) -> None:
     logits = torch.full((2, 50), -torch.inf, device=device)
     logits[1, 7] = torch.nan
-    best, _ = selection.first_argmax(logits)
+    best = logits.amax(dim=-1)
     half = torch.full((2,), 0.5, dtype=torch.float64, device=device)
     drawn = draw_from_logits(logits, best, torch.ones(2, device=device), half, 2.0**40)
     assert ((drawn >= 0) & (drawn < 50)).all()
@@ -88,4 +88,5 @@ def test_the_least_weight_kept_is_bisections(
 def test_strided_numbers(device: torch.device, generator: torch.Generator) -> None:
     weights = torch.randint(0, 9, (5, 300), generator=generator).float().to(device)
     numbers = torch.rand(5, 2, generator=generator, dtype=torch.float64).to(device)
-    assert torch.equal(sampling.draw(weights, numbers[:, 1]), selection.draw(weights, numbers[:, 1]))
+    expected = selection.draw(weights.cpu(), numbers[:, 1].cpu())
+    assert torch.equal(sampling.draw(weights, numbers[:, 1]).cpu(), expected)
