@@ -39,7 +39,7 @@ const Choice* choices(int* count) {
     static const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     static const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16") &&
-                                 __builtin_cpu_supports("avx512vnni");
+                                 __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
     static const Choice all[] = {
         {&baseline::table, true},
         {&avx2::table, has_avx2},
