@@ -263,9 +263,9 @@ SHAPES: dict[str, Load] = {
     "thousands of pods": thousands,
 }
 RULES: dict[str, tuple[Callable[[float], Rule], float]] = {
-    common.LEPTON: (Lepton, 7),
+    common.LEPTON: (Lepton, 6),
     "knative": (Knative, 0.7 * SLOTS),
-    "kubeai": (KubeAI, 7),
+    "kubeai": (KubeAI, 6),
 }
 """Rules, and the target for the pictures: Knative's is its default share of the slots; the others have none of their
 own that knows the slots (Lepton's default of 16 streams and KubeAI's of 100 requests suit larger pods)."""

@@ -17,7 +17,7 @@ def test_domination() -> None:
 
 def test_a_steady_load_moves_replicas_seldom() -> None:
     for name in ("Poisson, 20", "on/off 0/100, 60 s"):
-        assert max(sim.reversals(sim.FLAPPING[name], sim.Lepton, 7, 2, hours=2)) <= 1
+        assert max(sim.reversals(sim.FLAPPING[name], sim.Lepton, 6, 2, hours=2)) <= 1
 
 
 def test_a_run_is_counted_as_it_is() -> None:

@@ -157,14 +157,20 @@ class WeightScheme(Enum):
 
     NONE = "none"
     INT8 = "int8"
+    INT8_W8A8 = "int8-w8a8"
     INT4 = "int4"
+    INT4_G32 = "int4-g32"
+    INT4_G64 = "int4-g64"
+    INT4_G128 = "int4-g128"
     FP8 = "fp8"
+    FP8_W8A8 = "fp8-w8a8"
 
 
 class KVCacheScheme(Enum):
     """How the server holds the KV cache."""
 
     AUTO = "auto"
+    INT8 = "int8"
     FP8 = "fp8"
 
 

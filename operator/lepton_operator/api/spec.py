@@ -21,8 +21,8 @@ from lepton_operator.api.source import FETCHED_KINDS, Cache, ModelSource, Quanti
 
 OPERATOR_FLAGS = (
     "--host", "--port", "--control-host", "--control-port", "--tls-cert", "--tls-key", "--tls-client-ca",
-    "--served-model-name", "--device", "--quantization", "--kv-cache-dtype", "--max-num-seqs", "--max-stream-seconds",
-    "--drain-propagation", "--drain-timeout", "--auth-tokens",
+    "--served-model-name", "--device", "--quantize", "--quantization", "--kv-cache-dtype", "--max-num-seqs",
+    "--max-stream-seconds", "--drain-propagation", "--drain-timeout", "--auth-tokens",
 )  # fmt: skip
 """Flags of `lepton serve` that fields of the spec stand for."""
 
