@@ -37,11 +37,13 @@ class Row:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def parser(description: str, plot: bool = False) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `plot` for those whose table is worth a picture."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="less work and fewer runs: a smoke test, not a figure")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    if plot:
+        made.add_argument("--plot", type=Path, metavar="FILE", help="draw the table there (.png, .svg, .pdf)")
     return made
 
 

@@ -28,6 +28,22 @@ class Shape:
         options = {name: value for name, value in vars(self).items() if name != "name"}
         return {**options, "max_position_embeddings": 2048, "bos_token_id": 0, "eos_token_id": 1}
 
+    @property
+    def layer_weights(self) -> int:
+        """Weights of all layers' matrices."""
+        head_dim = self.hidden_size // self.num_attention_heads
+        attention = 2 * self.hidden_size * head_dim * (self.num_attention_heads + self.num_key_value_heads)
+        return self.num_hidden_layers * (attention + 3 * self.hidden_size * self.intermediate_size)
+
+    @property
+    def head_weights(self) -> int:
+        """Weights of the output layer."""
+        return self.vocab_size * self.hidden_size
+
+    def read_bytes(self, layer_bits: float, head_bits: float) -> float:
+        """Bytes of weights that a decode step has to read, scales counted among the bits of a weight."""
+        return (self.layer_weights * layer_bits + self.head_weights * head_bits) / 8
+
 
 SHAPES = {
     "135M": Shape("135M", 49152, 576, 30, 9, 3, 1536, tie_word_embeddings=True),

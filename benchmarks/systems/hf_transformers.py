@@ -1,27 +1,40 @@
-"""`transformers` with its KV cache and scaled_dot_product_attention: one static batch, padded on the left."""
+"""`transformers` with scaled_dot_product_attention: one static batch padded on the left, or one request at a time."""
 
 from pathlib import Path
-
-import torch
-import transformers
+from typing import Any
 
 from benchmarks.works import Work
 
 
 class Transformers:
-    """The module over one checkpoint."""
+    """The module over one checkpoint.
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    Args:
+        cache: keep keys and values; without, every token computes the whole text anew ("plain inference").
+        at_once: all requests in one batch, until the longest has its tokens; otherwise one after the other.
+    """
+
+    def __init__(self, folder: Path, threads: int, cache: bool, at_once: bool) -> None:
+        import torch
+        import transformers
+
         torch.set_num_threads(threads)
+        self._torch, self._cache, self._at_once = torch, cache, at_once
         load = transformers.AutoModelForCausalLM.from_pretrained
         self._model = load(folder, dtype="auto", attn_implementation="sdpa")
 
     def run(self, work: Work) -> dict[str, float]:
-        """See `System.run`: all requests in one batch, until the longest has its tokens."""
-        longest = max(map(len, work.prompts))
-        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in work.prompts])
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in work.prompts])
-        steps = max(work.outputs)
+        """See `System.run`."""
+        requests = list(zip(work.prompts, work.outputs, strict=True))
+        batches: list[list[Any]] = [requests] if self._at_once else [[request] for request in requests]
+        return {"steps": float(sum(self._generate(batch) for batch in batches))}
+
+    def _generate(self, batch: list[tuple[tuple[int, ...], int]]) -> int:
+        torch = self._torch
+        longest = max(len(prompt) for prompt, _ in batch)
+        steps = max(count for _, count in batch)
+        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt, _ in batch])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in batch])
         with torch.inference_mode():
             out = self._model.generate(
                 ids,
@@ -30,12 +43,13 @@ class Transformers:
                 min_new_tokens=steps,
                 max_new_tokens=steps,
                 pad_token_id=0,
+                use_cache=self._cache,
             )
         if out.shape[1] != longest + steps:
             raise RuntimeError(f"{out.shape[1] - longest} tokens came, {steps} were asked for")
-        return {"steps": float(steps)}
+        return steps
 
 
-def make(folder: Path, threads: int) -> Transformers:
+def make(folder: str, threads: int, cache: bool = True, at_once: bool = True) -> Transformers:
     """See `SystemProcess`."""
-    return Transformers(folder, threads)
+    return Transformers(Path(folder), threads, cache, at_once)

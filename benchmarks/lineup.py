@@ -1,0 +1,136 @@
+"""Which systems stand beside Lepton in a comparison: their processes, what they call their weights, who is missing."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common
+from benchmarks.shapes import SHAPES, Shape, checkpoint
+from benchmarks.systems import hf_transformers, lepton, llama_cpp, openvino_genai
+from benchmarks.systems.environments import Peer, PeerUnavailable
+from benchmarks.systems.process import System, SystemProcess
+
+TRANSFORMERS = "transformers"
+PEERS: dict[str, tuple[Peer, Callable[..., System]]] = {
+    llama_cpp.PEER.name: (llama_cpp.PEER, llama_cpp.make),
+    openvino_genai.PEER.name: (openvino_genai.PEER, openvino_genai.make),
+}
+NAMES = (TRANSFORMERS, *PEERS)
+WEIGHTS = ("bf16", "int8", "int4")
+# Like for like: the peers quantise the output layer too, and llama.cpp's Q4_0 has groups of 32.
+OURS = {"bf16": None, "int8": "int8+head", "int4": "int4-g32+head"}
+# For many requests at once integers are multiplied, as the peers do.
+OURS_BATCHED = {**OURS, "int8": "int8-w8a8+head"}
+BITS = {
+    "bf16": (16, 16),
+    "int8": (8, 8),
+    "int4-g32": (4.5, 8),
+    "int4-g64": (4.25, 8),
+    "int4-g128": (4.125, 8),
+    "BF16": (16, 16),
+    "Q8_0": (8.5, 8.5),
+    "16-bit": (16, 16),
+}
+
+
+def bits(weights: str, shape: Shape) -> tuple[float, float]:
+    """Bits of a weight of the layers and of the output layer, scales included, by a system's name of them."""
+    if weights == "Q4_0":  # The output layer is Q6_K, or Q8_0 where its rows are no multiple of 256.
+        return 4.5, 6.5625 if shape.hidden_size % 256 == 0 else 8.5
+    base, plus, _ = weights.partition("+")
+    layers, head = BITS[base.removesuffix("-w8a8")]
+    return layers, head if plus or not weights.startswith("int") or weights in ("int8", "int4-g64") else 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system in a comparison.
+
+    Attributes:
+        weights: what it calls them. first: it does the first requests of a work only, where it takes one at a time.
+    """
+
+    name: str
+    weights: str
+    make: Callable[..., System]
+    arguments: Mapping[str, Any]
+    python: Path | None = None
+    first: int | None = None
+
+
+@dataclass
+class Lineup:
+    """Lepton first, then its peers; `missing` says who is not there, and why."""
+
+    entries: list[Entry]
+    missing: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def started(self, threads: int) -> Iterator[list[SystemProcess]]:
+        """All of them loaded, each in its process."""
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(SystemProcess(e.name, e.make, e.arguments, threads, e.python)) for e in self.entries
+            ]
+
+    def incomplete(self) -> list[str]:
+        """Notes that the table has to carry."""
+        return [f"INCOMPLETE, so it claims nothing: {why}" for why in self.missing]
+
+
+def add_options(parser: argparse.ArgumentParser, weights: str, shapes: str) -> None:
+    """The options of comparisons, with their defaults."""
+    parser.add_argument("--shapes", type=_names("shape", SHAPES), help=f"default: {shapes}, tiny with --quick")
+    parser.add_argument("--weights", type=_names("weights", WEIGHTS), default=_names("weights", WEIGHTS)(weights))
+    parser.add_argument("--peers", type=_names("peer", NAMES), default=list(NAMES), help=", ".join(NAMES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="default: 5, 1 with --quick")
+    parser.add_argument(
+        "--int4", default=OURS["int4"], metavar="SCHEME", help="Lepton's scheme for int4 (default: %(default)s)"
+    )
+
+
+def _names(what: str, known: Sequence[str] | Mapping[str, object]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        chosen = [name for name in text.split(",") if name]
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is no {what}: {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def line_up(args: argparse.Namespace, shape: str, weights: str, batched: bool = True) -> Lineup:
+    """Lepton and the peers of the command line; with --quick those that are installed already.
+
+    Args:
+        weights: "bf16", "int8" or "int4". batched: whether many requests run at once, which decides on W8A8.
+    """
+    folder = checkpoint(shape)
+    threads = {"threads": args.threads}
+    scheme = args.int4 if weights == "int4" else (OURS_BATCHED if batched else OURS)[weights]
+    own = {"folder": folder, "quantization": scheme, **threads}
+    lineup = Lineup([Entry(common.LEPTON, scheme or weights, lepton.make, own)])
+    for name in NAMES:
+        if name == TRANSFORMERS:
+            if weights == "bf16" and name in args.peers:
+                lineup.entries.append(Entry(name, weights, hf_transformers.make, {"folder": folder, **threads}))
+            continue
+        peer, make = PEERS[name]
+        if name not in args.peers:
+            lineup.missing.append(f"{name} was left out by --peers")
+        elif args.quick and not peer.folder().exists():
+            lineup.missing.append(f"{name} is not installed, and --quick installs nothing")
+        else:
+            try:
+                converted = peer.checkpoint(folder, weights)
+            except PeerUnavailable as error:
+                lineup.missing.append(f"{name}: {error}")
+                continue
+            arguments = {"folder": converted, **threads}
+            lineup.entries.append(Entry(name, peer.weights[weights], make, arguments, peer.python()))
+    return lineup
