@@ -9,7 +9,7 @@ that takes (a Go duration).
     crash         its container ends with an error, again and again
     left-alone    nothing: the test writes its status
 
-Pods of a Job succeed; `lepton.test/fate: fails` makes them fail.
+Pods of a Job succeed, unless a label `lepton.test/fate` says `left-alone`: the operator hands labels on to them.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from tests.cluster.api import Api, Object
 FATE = "lepton.test/fate"
 START = "lepton.test/start-seconds"
 _FATE = f'.metadata.annotations["{FATE}"]'
+_JOB_FATE = f'.metadata.labels["{FATE}"]'
 _START = f'.metadata.annotations["{START}"]'
 _JOB = '.metadata.ownerReferences.[] | select( .kind == "Job" ) | .kind'
 
@@ -160,23 +161,13 @@ STAGES: list[Object] = [
     _stage(
         "job-pod-succeeds",
         "Pod",
-        [*_NEW, _is_not(_FATE, "fails", "left-alone"), _has(_JOB)],
+        [*_NEW, _is_not(_JOB_FATE, "left-alone"), _has(_JOB)],
         {
             "statusTemplate": _pod_status(
                 "Succeeded", "False", "{terminated: {exitCode: 0, reason: Completed, finishedAt: {{ $now | Quote }}}}"
             )
         },
         _DELAY,
-    ),
-    _stage(
-        "job-pod-fails",
-        "Pod",
-        [*_NEW, _is(_FATE, "fails"), _has(_JOB)],
-        {
-            "statusTemplate": _pod_status(
-                "Failed", "False", "{terminated: {exitCode: 1, reason: Error, finishedAt: {{ $now | Quote }}}}"
-            )
-        },
     ),
     _stage(
         "pod-delete",

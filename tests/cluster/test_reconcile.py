@@ -2,8 +2,10 @@
 
 import pytest
 
+from lepton_operator.fetch.exits import FULL, NOT_FOUND, UNAUTHORIZED
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kwok import FATE
 from tests.cluster.models import condition, model, owned, wait_condition, wait_ready
 from tests.cluster.operators import Operator, quiet
 
@@ -293,3 +295,58 @@ def test_the_cache_is_a_claim_and_a_job(api: Api, namespace: str) -> None:
         return bool(found["spec"]["resources"]["requests"]["storage"] == "10Gi")
 
     assert grown()  # A claim that is not bound cannot grow: the model must say so, and not stop at it.
+
+
+def volume(api: Api, name: str, namespace: str) -> None:
+    """A claim that is bound: without a provisioner the test makes its volume."""
+    room = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    claim = {**room, "volumeName": name, "resources": {"requests": {"storage": "1Gi"}}}
+    api.create({"kind": "PersistentVolumeClaim", "metadata": {"name": "weights"}, "spec": claim}, namespace)
+    reference = {"kind": "PersistentVolumeClaim", "namespace": namespace, "name": "weights"}
+    spec = {**room, "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/nowhere"}, "claimRef": reference}
+    path = "/api/v1/persistentvolumes"
+    api.call("POST", path, {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+    eventually(
+        lambda: api.get("PersistentVolumeClaim", "weights", namespace)["status"]["phase"] == "Bound",
+        "the claim is bound",
+    )
+
+
+HUB = {"source": {"huggingFace": {"repo": "owner/name"}}}
+
+
+def test_a_filled_cache_is_mounted_read_only(api: Api, namespace: str) -> None:
+    volume(api, namespace, namespace)
+    api.create(model("m", model=HUB, cache={"existingClaim": "weights"}, replicas=2), namespace)
+    wait_ready(api, namespace)
+    wait_condition(api, "m", "ModelCached", "True", "Cached", namespace)
+    (job,) = api.list("Job", namespace)
+    assert job["status"]["succeeded"] == 1
+    for pod in api.list("Pod", namespace, SERVER.format("m")):
+        (claim,) = [v["persistentVolumeClaim"] for v in pod["spec"]["volumes"] if "persistentVolumeClaim" in v]
+        assert claim == {"claimName": "weights", "readOnly": True}
+        assert "initContainers" not in pod["spec"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(UNAUTHORIZED, "SourceUnauthorized"), (NOT_FOUND, "SourceNotFound"), (FULL, "CacheFull")]
+)
+def test_a_fetch_that_fails_for_good_says_why(api: Api, namespace: str, code: int, reason: str) -> None:
+    """The Job's pod ends as `lepton fetch` would: its status is written here, as no kubelet does."""
+    volume(api, namespace, namespace)
+    body = model("m", model=HUB, cache={"existingClaim": "weights"}, pod={"labels": {FATE: "left-alone"}})
+    api.create(body, namespace)
+
+    def assigned() -> Object | None:
+        found = api.list("Pod", namespace)
+        return found[0] if found and found[0]["spec"].get("nodeName") else None
+
+    pod = eventually(assigned, "the Job's pod has a node")
+    ended = {"exitCode": code, "reason": "Error", "message": '{"error": "owner/name: in its own words"}'}
+    container = {"name": "fetch", "image": "i", "imageID": "i", "restartCount": 0, "ready": False}
+    status = {"phase": "Failed", "containerStatuses": [{**container, "state": {"terminated": ended}}]}
+    api.patch("Pod", pod["metadata"]["name"], {"status": status}, namespace, "status")
+    said = wait_condition(api, "m", "ModelCached", "False", reason, namespace)
+    assert said["message"] == "owner/name: in its own words"
+    wait_condition(api, "m", "Degraded", "True", reason, namespace)
+    assert not api.list("Deployment", namespace)
