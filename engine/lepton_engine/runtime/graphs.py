@@ -222,6 +222,7 @@ def graph_bytes(graphs: DecodeGraphs, device: torch.device) -> int:
     """
     sizes = graphs.sizes
     torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
     left = [torch.cuda.mem_get_info(device)[0]]
     for size in sizes[-1:], sizes[-2:-1]:
         graphs.capture(size)
