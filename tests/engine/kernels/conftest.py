@@ -25,6 +25,7 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[NativeKernels]:
         pytest.skip(f"this processor has no {request.param}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # other tests may be using the cores
+    torch.manual_seed(0)
     yield found
     torch.set_num_threads(threads)
     found.select_isa(best)

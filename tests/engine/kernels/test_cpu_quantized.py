@@ -13,7 +13,7 @@ from lepton_engine.kernels.quantized import QuantizedWeight, pack_int4
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 SUMS = 4e-6
-INTEGER_ROWS = 0.012
+INTEGER_ROWS = 0.02
 """Rows of int8: half a step of 1/127 of a group's largest value, over many columns."""
 
 

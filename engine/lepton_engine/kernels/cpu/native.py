@@ -11,7 +11,7 @@ from lepton_engine.kernels.cpu.cache import NativeCache, is_native, native_cache
 from lepton_engine.kernels.cpu.panels import FORMATS, NativeWeight, PanelWeight
 from lepton_engine.kernels.invariance import batch_invariant
 from lepton_engine.kernels.kv_scales import KVScales
-from lepton_engine.kernels.quantized import INT4_ZERO, QuantizedWeight
+from lepton_engine.kernels.quantized import QuantizedWeight
 
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Element types as the C ABI numbers them."""
@@ -231,9 +231,8 @@ class NativeKernels:
         data = weight.data.contiguous()
         tensors = [self._panels(native, data, data.stride(0) * data.element_size(), torch.uint8)]
         numbers = {"scales": weight.scales}
-        if weight.scheme == "int4":
-            zeros = weight.zeros
-            numbers["zeros"] = torch.full_like(weight.scales, INT4_ZERO) if zeros is None else zeros.float()
+        if weight.zeros is not None:
+            numbers["zeros"] = weight.zeros.float()
         panels = -(-(rows // 2 if gated else rows) // (PANEL // 2 if gated else PANEL))
         for name, values in numbers.items():
             ordered = torch.empty(panels * (columns // weight.group_size) * PANEL)

@@ -123,10 +123,12 @@ constexpr int64_t panel_step(DType dtype, Format format) {
     }
 }
 
+constexpr float kInt4Zero = 8;
+
 struct LinearWeight {
     const void* panels;
     const float* scales;         // [panels][groups][kPanel]; null with kPlain
-    const float* zeros;          // the same, of kInt4: value = (stored - zero) * scale; null otherwise
+    const float* zeros;          // the same, of kInt4: value = (stored - zero) * scale; null: kInt4Zero throughout
     const int64_t* permutation;  // [k]: column i of the weight belongs to x[permutation[i]]; null: to x[i]
     int64_t n;
     int64_t k;

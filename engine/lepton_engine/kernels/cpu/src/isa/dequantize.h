@@ -110,7 +110,7 @@ void dequantize(const LinearWeight& weight, int64_t panel, int64_t begin, int64_
             memcpy(&bytes, from + c * 4, sizeof(bytes));
             Vec values[4];
             if (weight.format == kInt4) {
-                const Vec zero = load(weight.zeros + at + c);
+                const Vec zero = weight.zeros ? load(weight.zeros + at + c) : broadcast(kInt4Zero);
                 for (int j = 0; j < 4; ++j) values[j] = to_float(bytes >> (8 * j) & 0xf) - zero;
                 put_four(out, k, c, values);
                 for (int j = 0; j < 4; ++j) values[j] = to_float(bytes >> (8 * j + 4) & 0xf) - zero;

@@ -147,14 +147,16 @@ inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t 
     const int64_t groups = weight.groups(), steps = (weight.k + 7) / 8, row_bytes = IntegerRow::bytes(weight);
     const uint8_t* w = static_cast<const uint8_t*>(weight.panels) + panel * steps * kPanel * 4;
     const float* scales = weight.scales + panel * groups * kPanel;
-    const float* zeros = weight.zeros + panel * groups * kPanel;
+    const float* zeros = weight.zeros ? weight.zeros + panel * groups * kPanel : nullptr;
     const IntegerRow first_row(weight, rows, m0);
     const int8_t* x = first_row.values;
     const __m512i low = _mm512_set1_epi8(0xf);
     Vec total[M][2] = {};
-    for (int64_t g = 0; g < groups; ++g, scales += kPanel, zeros += kPanel) {
+    for (int64_t g = 0; g < groups; ++g, scales += kPanel) {
         const int64_t in_group = g + 1 < groups ? weight.group / 8 : steps - g * (weight.group / 8);
-        __m512i tile[M][2] = {};
+        // Few rows: the sums of the low and of the high halves are apart, so that fewer wait for each other.
+        constexpr bool kApart = M <= 2;
+        __m512i tile[M][2] = {}, more[kApart ? M : 1][2] = {};
         for (int64_t s = 0; s < in_group; ++s, w += kPanel * 4, x += 8) {
             const __m512i first = stored(w), second = stored(w + 64);
             const __m512i a0 = _mm512_and_si512(first, low), a1 = _mm512_and_si512(second, low);
@@ -165,12 +167,17 @@ inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t 
                 const __m512i a = four_values(x + m * row_bytes), b = four_values(x + m * row_bytes + 4);
                 tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], a0, a);
                 tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], a1, a);
-                tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], b0, b);
-                tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], b1, b);
+                __m512i* high = kApart ? more[m] : tile[m];
+                high[0] = _mm512_dpbusd_epi32(high[0], b0, b);
+                high[1] = _mm512_dpbusd_epi32(high[1], b1, b);
             }
         }
+        for (int m = 0; kApart && m < M; ++m) {
+            for (int n = 0; n < 2; ++n) tile[m][n] = _mm512_add_epi32(tile[m][n], more[m][n]);
+        }
         for (int n = 0; n < 2; ++n) {
-            const Vec scale = load(scales + n * kWidth), zero = load(zeros + n * kWidth);
+            const Vec scale = load(scales + n * kWidth);
+            const Vec zero = zeros ? load(zeros + g * kPanel + n * kWidth) : broadcast(kInt4Zero);
             for (int m = 0; m < M; ++m) {
                 const char* at = reinterpret_cast<const char*>(first_row.scales + g) + m * row_bytes;
                 const float row_scale = *reinterpret_cast<const float*>(at);
