@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+_LINE = 1 << 20  # Longer than any line of the log.
+
 
 @dataclass(frozen=True)
 class Write:
@@ -39,8 +41,12 @@ class Audit:
         self._path = path
 
     def mark(self) -> int:
-        """A place: the end of the log now."""
-        return self._path.stat().st_size
+        """A place: the end of the last whole line of the log now."""
+        end = self._path.stat().st_size
+        with open(self._path, "rb") as file:
+            start = max(0, end - _LINE)
+            file.seek(start)
+            return start + file.read(end - start).rfind(b"\n") + 1
 
     def since(self, mark: int = 0) -> Iterator[Write]:
         """The writes logged after that place."""

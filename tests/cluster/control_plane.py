@@ -207,6 +207,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             f"--audit-policy-file={self._write('audit-policy.json', AUDIT_POLICY)}",
             f"--audit-log-path={self.audit_log}",
+            "--audit-log-maxsize=100000",  # MB: it is read as one file.
             "--profiling=false",
         ]
 
