@@ -1,8 +1,8 @@
 """One request alone: tokens per second of decoding, time to first token, and the share of the read bandwidth.
 
-A prompt of 128 tokens with one token out gives the time to first token, another with 1 + N out the decode rate: N over the
-difference. The share is that of the weights' bytes read a second in the bandwidth measured in the same round; the KV cache
-(2 % of them, at most) is left out. Random weights, greedy, end-of-sequence ignored, systems interleaved.
+A prompt of 128 tokens with one token out gives the time to first token, another with 1 + N out the decode rate: N over
+the difference. The share is that of the weights' bytes read a second in the bandwidth measured in the same round; the
+KV cache (some per cent of them) is left out. Random weights, greedy, end-of-sequence ignored, systems interleaved.
 """
 
 import random

@@ -6,10 +6,13 @@ share steps here; how is what systems differ in. Otherwise as `benchmarks.throug
 
 import random
 import sys
+from collections.abc import Callable
 
 from benchmarks import common, compare
 from benchmarks.lineup import add_options
 from benchmarks.works import Work, works
+
+WorksOf = Callable[[int, int, float], list[Work]]
 
 KINDS = {"32 reading, 256-512 + 8-32": ((256, 512), (8, 32)), "32 writing, 8-32 + 64-192": ((8, 32), (64, 192))}
 

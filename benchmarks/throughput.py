@@ -2,8 +2,8 @@
 
 One request; 16 at once; 32 of mixed lengths; 16 that share a fresh 512-token prefix and arrive together. Random
 weights, greedy, end-of-sequence ignored, loading and a warm-up excluded. Every round runs each system once on the
-same fresh prompts (A B A B ...); ratios are medians of the rounds' ratios. `--plain` adds `transformers` one request at a
-time, with its KV cache and without ("plain inference"); they do one of a work's requests only, as the rate is the same.
+same fresh prompts (A B A B ...); ratios are medians of the rounds' ratios. `--plain` adds `transformers` one request
+at a time, with its KV cache and without ("plain inference"); they do one request of a work only: the rate is the same.
 """
 
 import sys

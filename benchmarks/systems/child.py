@@ -1,4 +1,4 @@
-"""The child's end of `benchmarks.systems.process`. Imports nothing but the standard library: it runs in peers' interpreters.
+"""The child's end of `benchmarks.systems.process`, of the standard library alone: it runs in peers' interpreters.
 
 python -m benchmarks.systems.child READ_FD WRITE_FD MODULE FUNCTION
 """

@@ -1,6 +1,6 @@
 """A Llama checkpoint of ours as a GGUF file, for llama.cpp. Runs in its environment: numpy and `gguf`, no torch.
 
-The names and the order of rows are those of the GGUF specification and of llama.cpp's `llama` architecture, whose rotary
+Names and the order of rows are those of the GGUF specification and of llama.cpp's `llama` architecture, whose rotary
 embedding turns neighbouring pairs where Hugging Face's turns halves: rows of the query and key weights are interleaved.
 """
 

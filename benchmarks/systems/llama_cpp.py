@@ -3,9 +3,9 @@
 One context with a unified KV cache holds all sequences; every step carries one token of each decoding request and fills
 up with prompt tokens. Logits are taken where a token is due only, and the largest is chosen in numpy.
 
-llama.cpp's own server keeps no prefix for requests that arrive together. `sharing` says what is done about a prefix:
-"none"; "kept" runs one request after the other and leaves the common prefix in the cache for the next, as one slot of the
-server does; "by hand" computes it once and shares its cells with `llama_memory_seq_cp`, which takes a caller who knows.
+llama.cpp's own server shares no prefix among requests that arrive together. `sharing` says what is done about one:
+"none"; "kept" runs one request after the other and leaves the common prefix in the cache for the next, as one slot of
+the server does; "by hand" computes it once and shares its cells with `llama_memory_seq_cp`, for a caller who knows it.
 """
 
 import os
@@ -23,8 +23,8 @@ PEER = Peer(
     ("llama-cpp-python>=0.3.36,<0.4", "gguf>=0.17,<1"),
     {"bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"},
     {
-        "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF"
-        " -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF",
+        "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TOOLS=OFF"
+        " -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF",
         "CMAKE_BUILD_PARALLEL_LEVEL": "2",
     },
 )
@@ -49,6 +49,16 @@ def convert(source: str, target: str, weights: str) -> None:
     if api.llama_model_quantize(os.fsencode(plain), os.fsencode(file), params):
         raise RuntimeError(f"llama_model_quantize to {weights} failed")
     plain.unlink()
+
+
+def common_prefix(prompts: tuple[tuple[int, ...], ...]) -> int:
+    """Tokens that all prompts begin with; one at least is left to each."""
+    shared = 0
+    for column in zip(*prompts, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return min(shared, min(map(len, prompts)) - 1)
 
 
 @dataclass
@@ -99,7 +109,7 @@ class LlamaCpp:
         ]
         if len(waiting) > SEQUENCES:
             raise ValueError(f"{len(waiting)} requests, at most {SEQUENCES}")
-        shared = len(os.path.commonprefix(work.prompts)) if len(waiting) > 1 else 0
+        shared = common_prefix(work.prompts) if len(waiting) > 1 else 0
         if self._sharing == "kept" and shared >= SHARED_LEAST:
             for sequence in waiting:
                 sequence.computed = shared if sequence.slot else 0

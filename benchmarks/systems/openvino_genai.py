@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's ContinuousBatchingPipeline over a checkpoint exported by optimum-intel; prompts are token tensors."""
+"""OpenVINO GenAI's ContinuousBatchingPipeline over a checkpoint exported by optimum-intel; prompts are tensors."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def _byte_tokenizer(folder: Path) -> None:
     words = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [("a", "b")]))
     words.pre_tokenizer = pre
     words.decoder = tokenizers.decoders.ByteLevel()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>").save_pretrained(folder)
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(tokenizer_object=words, eos_token="<end>").save_pretrained(folder)
 
 
 class OpenVino:

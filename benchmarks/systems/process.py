@@ -1,5 +1,6 @@
-"""Runs a system in a child process, of this interpreter or of a peer's own: load once, then one work after the other."""
+"""Runs a system in a child process, of this interpreter or a peer's own: load once, then one work after the other."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -105,10 +106,8 @@ class SystemProcess:
     def close(self, patience: float = 30) -> None:
         """End the child: it leaves when its pipe closes, and is killed when it does not within `patience` seconds."""
         for pipe in (self._to, self._from):
-            try:
+            with contextlib.suppress(BrokenPipeError):  # It has left already.
                 pipe.close()
-            except BrokenPipeError:
-                pass  # It has left already.
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
