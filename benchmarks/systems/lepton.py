@@ -1,16 +1,21 @@
 """Lepton, in process."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.works import Work
 from lepton_engine import LeptonEngine, SamplingParams
+from lepton_engine.models import decoder
 
 
 class Lepton:
     """The engine over one checkpoint; its prefix cache is emptied by fresh prompts, not by hand."""
 
-    def __init__(self, folder: Path, threads: int, quantization: str | None) -> None:
-        self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, quantization=quantization)
+    def __init__(self, folder: Path, threads: int, options: Mapping[str, Any], plan: bool) -> None:
+        if not plan:
+            decoder.plan_decoder = lambda model: None
+        self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, **options)
 
     def run(self, work: Work) -> dict[str, float]:
         """See `System.run`."""
@@ -29,6 +34,12 @@ class Lepton:
         }
 
 
-def make(folder: str | Path, threads: int, quantization: str | None = None) -> Lepton:
-    """See `SystemProcess`."""
-    return Lepton(Path(folder), threads, quantization)
+def make(
+    folder: str | Path,
+    threads: int,
+    quantization: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    plan: bool = True,
+) -> Lepton:
+    """See `SystemProcess`. options: further ones of `LeptonEngine`. plan: whether a forward pass is one native call."""
+    return Lepton(Path(folder), threads, {"quantization": quantization, **(options or {})}, plan)
