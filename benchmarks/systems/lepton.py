@@ -1,8 +1,10 @@
 """Lepton, in process."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.works import Work
 from lepton_engine import LeptonEngine, SamplingParams
@@ -13,9 +15,10 @@ class Lepton:
     """The engine over one checkpoint; its prefix cache is emptied by fresh prompts, not by hand."""
 
     def __init__(self, folder: Path, threads: int, options: Mapping[str, Any], plan: bool) -> None:
-        if not plan:
-            decoder.plan_decoder = lambda model: None
-        self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, **options)
+        with contextlib.ExitStack() as stack:
+            if not plan:
+                stack.enter_context(mock.patch.object(decoder, "plan_decoder", lambda model: None))
+            self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, **options)
 
     def run(self, work: Work) -> dict[str, float]:
         """See `System.run`."""
