@@ -17,7 +17,7 @@ class Lepton:
     def __init__(self, folder: Path, threads: int, options: Mapping[str, Any], plan: bool) -> None:
         with contextlib.ExitStack() as stack:
             if not plan:
-                stack.enter_context(mock.patch.object(decoder, "plan_decoder", lambda model: None))
+                stack.enter_context(mock.patch.object(decoder, "plan_decoder", return_value=None))
             self._engine = LeptonEngine(folder, num_threads=threads, kv_cache_memory=2 << 30, **options)
 
     def run(self, work: Work) -> dict[str, float]:
