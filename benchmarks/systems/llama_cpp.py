@@ -1,6 +1,7 @@
 """llama.cpp through llama-cpp-python's low-level API: continuous batching of our own over `llama_decode`.
 
-One context with a unified KV cache holds all sequences; every step carries one token of each decoding request and fills
+One context holds all sequences, in one KV cache (unified: attention goes over the cells of all, masked) or in one for
+each (streams). Every step carries one token of each decoding request and fills
 up with prompt tokens. Logits are taken where a token is due only, and the largest is chosen in numpy.
 
 llama.cpp's own server shares no prefix among requests that arrive together. `sharing` says what is done about one:
@@ -29,7 +30,7 @@ PEER = Peer(
     },
 )
 BATCH, UBATCH = 2048, 512  # tokens of a llama_decode call and of a pass over the weights; llama.cpp's defaults
-SEQUENCES, CONTEXT = 32, 16384
+SEQUENCES, CONTEXT, STREAM_CONTEXT = 32, 16384, 768  # cells: of all sequences in one cache, of each in its own
 SHARED_LEAST = 32  # tokens from which a common prefix is worth anything
 
 
@@ -75,7 +76,7 @@ class Sequence:
 class LlamaCpp:
     """One model and one context."""
 
-    def __init__(self, folder: Path, threads: int, sharing: str) -> None:
+    def __init__(self, folder: Path, threads: int, sharing: str, unified: bool) -> None:
         import llama_cpp as api
         import numpy as np
 
@@ -88,9 +89,10 @@ class LlamaCpp:
             raise RuntimeError(f"llama.cpp does not load {folder / 'model.gguf'}")
         self._vocab_size = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model))
         params = api.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = CONTEXT, BATCH, UBATCH, SEQUENCES
+        params.n_ctx = CONTEXT if unified else SEQUENCES * STREAM_CONTEXT
+        params.n_batch, params.n_ubatch, params.n_seq_max = BATCH, UBATCH, SEQUENCES
         params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
+        params.kv_unified = unified
         params.no_perf = True
         self._context = api.llama_init_from_model(self._model, params)
         if not self._context:
@@ -183,6 +185,6 @@ class LlamaCpp:
         self._decodes += 1
 
 
-def make(folder: str, threads: int, sharing: str = "none") -> LlamaCpp:
+def make(folder: str, threads: int, sharing: str = "none", unified: bool = True) -> LlamaCpp:
     """See `SystemProcess`."""
-    return LlamaCpp(Path(folder), threads, sharing)
+    return LlamaCpp(Path(folder), threads, sharing, unified)
