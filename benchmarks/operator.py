@@ -36,6 +36,7 @@ from tests.cluster.relay import Relay
 State = dict[str, Object]
 FLEET = "fleet"
 TERMS = Terms(LeaseSettings.duration, REQUEST_TIMEOUT)
+LOAD = 8  # Streams of an autoscaled model's pod at first: half of its target.
 AUTOSCALING: Object = {"minReplicas": 1, "maxReplicas": 20, "targetStreams": 16}
 
 
@@ -162,7 +163,7 @@ def _all_ready(api: Api, pods: Pods, count: int, begin: float) -> float:
 
     eventually(ready, "all models ready", 600, every=0.5)
     took = time.monotonic() - begin
-    _tell(api, pods, Figures(running=2), count)
+    _tell(api, pods, Figures(running=LOAD), count)
     return took
 
 
@@ -205,7 +206,7 @@ def _patches(bench: Bench, operator: Operator) -> None:
 def _step(bench: Bench, operator: Operator, pods: Pods) -> None:
     """The pods' load jumps by ten; until the Deployment's replicas change."""
     mark, begin = bench.plane.audit.mark(), time.time()
-    _tell(bench.api, pods, Figures(running=20), bench.size.autoscaled)
+    _tell(bench.api, pods, Figures(running=10 * LOAD), bench.size.autoscaled)
     told = time.time()
 
     def patched() -> dict[str, float]:
