@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lepton_engine.config import SpeculationSettings
     from lepton_engine.engine import AsyncLeptonEngine, LeptonEngine
     from lepton_engine.outputs import CompletionOutput, RequestOutput, ScoreOutput
     from lepton_engine.sampling_params import OutputKind, SamplingParams
@@ -24,6 +25,7 @@ __all__ = [
     "RequestOutput",
     "SamplingParams",
     "ScoreOutput",
+    "SpeculationSettings",
 ]
 
 _MODULES = {
@@ -34,6 +36,7 @@ _MODULES = {
     "RequestOutput": "outputs",
     "SamplingParams": "sampling_params",
     "ScoreOutput": "outputs",
+    "SpeculationSettings": "config",
 }
 
 

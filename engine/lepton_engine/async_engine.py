@@ -1,6 +1,7 @@
 """The front door for asyncio: validates, submits, follows."""
 
 import asyncio
+import dataclasses
 import os
 import random
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton_engine.assembly import RequestAssembler
-from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, refuse_unbuilt
+from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
 from lepton_engine.core.events import Event, Failed, Started
 from lepton_engine.errors import InvalidRequestError, LeptonError, ModelLoadError, UnsupportedError
 from lepton_engine.messages import Abort, Admitted, EngineSettings, EngineStats, ModelInfo, Submit
@@ -64,7 +65,9 @@ class AsyncLeptonEngine:
         max_prefill_chunk: tokens of one prompt a step; None allows all of the step.
         max_queued_requests, max_queued_tokens: bounds of the queue; None is unbounded.
         seed: makes the seeds that are drawn for requests without one repeatable.
+        batch_invariant: a request and its seed give bit-identical tokens whatever else runs.
         in_process: run in a thread of this process rather than in a process of its own.
+        speculation: how drafts are proposed; None runs without. Goes without `overlap`.
 
     Raises:
         InvalidRequestError: an argument is out of range. UnsupportedError: an option is not built.
@@ -95,18 +98,21 @@ class AsyncLeptonEngine:
         seed: int | None = None,
         in_process: bool = True,
         overlap: bool | None = None,
+        speculation: SpeculationSettings | None = None,
     ) -> None:
-        refuse_unbuilt(batch_invariant=batch_invariant)
         scheme = None if quantization is None else parse_scheme(quantization).name
         module = None if isinstance(model, str | os.PathLike) else model
         folder = locate_checkpoint(model) if module is None else None
         self._settings = EngineSettings(
             model="" if folder is None else str(folder),
-            model_settings=ModelSettings(device, dtype, max_model_len, num_threads, scheme, enforce_eager),
+            model_settings=ModelSettings(
+                device, dtype, max_model_len, num_threads, scheme, enforce_eager, batch_invariant
+            ),
             cache=CacheSettings(kv_cache_memory, block_size, enable_prefix_caching, kv_cache_dtype),
             scheduler=SchedulerSettings(
                 max_num_seqs, max_num_batched_tokens, max_prefill_chunk, max_queued_requests, max_queued_tokens, overlap
             ),
+            speculation=_located(speculation, overlap),
         )
         if module is not None and not in_process:
             raise UnsupportedError("in_process", "a loaded module cannot be moved to another process, pass a path")
@@ -334,6 +340,16 @@ async def last_output(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:
     if last is None:
         raise LeptonError("the request ended without an output")
     return last
+
+
+def _located(speculation: SpeculationSettings | None, overlap: bool | None) -> SpeculationSettings | None:
+    if speculation is None or speculation.model is None:
+        found = speculation
+    else:
+        found = dataclasses.replace(speculation, model=str(locate_checkpoint(speculation.model)))
+    if speculation is not None and overlap:
+        raise InvalidRequestError("overlap", "True does not go with speculation: drafts need each step's tokens")
+    return found
 
 
 def _checked_ids(token_ids: Sequence[int], vocab_size: int) -> list[int]:

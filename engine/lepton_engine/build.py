@@ -12,7 +12,8 @@ from lepton_engine.core.kv_layout import KVCacheLayout, plan_layout
 from lepton_engine.core.plan import ScheduledSequence, StepPlan
 from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
-from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
+from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedError, UnsupportedModelError
+from lepton_engine.kernels.cpu import native
 from lepton_engine.kernels.kv_scales import KV_DTYPES
 from lepton_engine.messages import EngineSettings, ModelInfo
 from lepton_engine.models.base import CausalLM
@@ -30,6 +31,7 @@ from lepton_engine.runtime.kv_memory import (
 from lepton_engine.runtime.runner import Runner
 from lepton_engine.runtime.threads import usable_cores
 from lepton_engine.sampling_params import SamplingParams
+from lepton_engine.speculation.build import LoadedDraft, load_draft, make_speculator
 from lepton_engine.step import EngineCore
 from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
@@ -50,6 +52,10 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
     device = _device(settings.model_settings.device)
     if device.type == "cpu":
         torch.set_num_threads(settings.model_settings.num_threads or usable_cores())
+    if settings.model_settings.batch_invariant and device.type == "cpu" and native() is None:
+        raise UnsupportedError(
+            "batch_invariant", "True needs the native CPU kernels; torch's own depend on the rows beside a row"
+        )
     checkpoint = checkpoint or open_checkpoint(settings.model)
     dtype = _dtype(settings.model_settings.dtype, checkpoint.dtype)
     wanted = settings.model_settings.quantization
@@ -58,9 +64,11 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
         model = load_model(checkpoint, dtype=dtype, device=device, quantization=scheme).eval()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(f"the weights do not fit the memory of {device}: {error}") from error
+    draft = _draft(settings, model, device)
     max_model_len = _model_len(settings.model_settings.max_model_len, model)
     kv_dtype = KV_DTYPES.get(settings.cache.dtype, dtype)
-    layout, runner = with_kv_cache(model, settings, kv_dtype, device, max_model_len)
+    draft_bytes = 0 if draft is None else draft.group.token_bytes
+    layout, runner = with_kv_cache(model, settings, kv_dtype, device, max_model_len, draft_token_bytes=draft_bytes)
     scheduler_settings = settings.scheduler
     cache = KVCacheManager(
         layout,
@@ -79,7 +87,25 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
         info.load_seconds,
     )
     overlap = scheduler_settings.overlap if scheduler_settings.overlap is not None else device.type == "cuda"
-    return EngineCore(Scheduler(scheduler_settings, cache), runner, info, overlap=overlap)
+    speculator = None
+    if settings.speculation is not None:
+        speculator = make_speculator(
+            settings.speculation,
+            draft,
+            model,
+            layout,
+            max_num_seqs=scheduler_settings.max_num_seqs,
+            max_num_batched_tokens=scheduler_settings.max_num_batched_tokens,
+        )
+    return EngineCore(Scheduler(scheduler_settings, cache), runner, info, overlap=overlap, speculator=speculator)
+
+
+def _draft(settings: EngineSettings, model: CausalLM, device: torch.device) -> LoadedDraft | None:
+    if settings.speculation is None or settings.speculation.model is None:
+        return None
+    checkpoint = open_checkpoint(settings.speculation.model)
+    dtype = _dtype(settings.model_settings.dtype, checkpoint.dtype)
+    return load_draft(checkpoint, dtype=dtype, device=device, vocab_size=model.vocab_size)
 
 
 def _device(name: str) -> torch.device:
@@ -113,9 +139,17 @@ def _chunk(settings: SchedulerSettings) -> int:
 
 
 def with_kv_cache(
-    model: CausalLM, settings: EngineSettings, kv_dtype: torch.dtype, device: torch.device, max_model_len: int
+    model: CausalLM,
+    settings: EngineSettings,
+    kv_dtype: torch.dtype,
+    device: torch.device,
+    max_model_len: int,
+    *,
+    draft_token_bytes: int = 0,
 ) -> tuple[KVCacheLayout, Runner]:
     """Size the KV cache by what is left beside weights, activations of the largest step and graphs; make the runner.
+
+    What is left is shared with the draft model's KV cache, which needs draft_token_bytes for each token.
 
     Raises:
         OutOfMemoryError: the KV cache does not fit, or holds less than max_model_len asks for.
@@ -133,7 +167,11 @@ def with_kv_cache(
         beside = _activation_bytes(model, settings, kv_dtype, device)
         if _uses_graphs(settings, device):
             beside += _graph_bytes(model, settings, kv_dtype, device, max_model_len)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # What the measurements have left in torch's hands counts as used otherwise.
         memory = memory_left(device, beside)
+        token_bytes = sum(group.token_bytes for group in groups)
+        memory = memory * token_bytes // (token_bytes + draft_token_bytes)
         memory = min(memory, full_cache_bytes(groups, **sizes))
     layout = plan_layout(groups, memory=memory, **sizes)
     if settings.model_settings.max_model_len is not None and layout.max_tokens < max_model_len:
@@ -196,7 +234,8 @@ def _activation_bytes(model: CausalLM, settings: EngineSettings, kv_dtype: torch
     sequence = request.sequences[0]
     sequence.blocks = [list(range(1, blocks + 1)) for _ in groups]
     plan = StepPlan(scheduled=[ScheduledSequence(sequence, 0, tokens)], num_tokens=tokens)
-    rows = min(scheduler.max_num_seqs, budget)
+    drafted = 0 if settings.speculation is None else settings.speculation.num_speculative_tokens
+    rows = min(scheduler.max_num_seqs * (1 + drafted), budget)
 
     @torch.inference_mode()
     def work() -> None:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from lepton_engine.errors import InvalidRequestError, UnsupportedError
+from lepton_engine.errors import InvalidRequestError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KV_CACHE_DTYPES = ("auto", "int8", "fp8")
+SPECULATION_METHODS = ("ngram", "draft")
+MAX_SPECULATIVE_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,41 @@ class SchedulerSettings:
         _at_least("max_queued_tokens", self.max_queued_tokens, 0)
 
 
-def refuse_unbuilt(*, batch_invariant: bool) -> None:
-    """Refuse by name the options of the front door that this build does not provide.
+@dataclass(frozen=True)
+class SpeculationSettings:
+    """Speculative decoding: a draft of tokens is proposed and verified in one step. The output stays what it was.
 
-    Raises:
-        UnsupportedError: naming the option.
+    Attributes:
+        method: "ngram" proposes what followed the last tokens where they stood before (prompt lookup); "draft" what a
+            smaller model of the same vocabulary would sample.
+        num_speculative_tokens: the longest draft; how long each one is follows from what was accepted before.
+        model: of "draft": folder of its checkpoint, or id in the local Hugging Face cache.
+        prompt_lookup_max, prompt_lookup_min: of "ngram": tokens that must match, the longest tried first.
     """
-    if batch_invariant:
-        raise UnsupportedError("batch_invariant", "True is not built yet, only False is allowed")
+
+    method: str = "ngram"
+    num_speculative_tokens: int = 4
+    model: str | None = None
+    prompt_lookup_max: int = 4
+    prompt_lookup_min: int = 2
+
+    def __post_init__(self) -> None:
+        _choice("speculation.method", self.method, SPECULATION_METHODS)
+        _at_least("speculation.num_speculative_tokens", self.num_speculative_tokens, 1)
+        _at_least("speculation.prompt_lookup_min", self.prompt_lookup_min, 1)
+        if self.num_speculative_tokens > MAX_SPECULATIVE_TOKENS:
+            raise InvalidRequestError(
+                "speculation.num_speculative_tokens",
+                f"{self.num_speculative_tokens} is more than {MAX_SPECULATIVE_TOKENS}",
+            )
+        if self.prompt_lookup_max < self.prompt_lookup_min:
+            raise InvalidRequestError(
+                "speculation.prompt_lookup_max",
+                f"{self.prompt_lookup_max} is less than prompt_lookup_min, {self.prompt_lookup_min}",
+            )
+        if (self.model is not None) != (self.method == "draft"):
+            needed = "is needed by" if self.model is None else "goes only with"
+            raise InvalidRequestError("speculation.model", f"{needed} the method 'draft'")
 
 
 def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:

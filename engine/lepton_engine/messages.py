@@ -2,7 +2,7 @@
 
 import msgspec
 
-from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings
+from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
 from lepton_engine.core.events import Event
 from lepton_engine.sampling_params import SamplingParams
 
@@ -14,6 +14,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     model_settings: ModelSettings
     cache: CacheSettings
     scheduler: SchedulerSettings
+    speculation: SpeculationSettings | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         num_rejected: refused admissions. num_preemptions: sequences that lost their blocks and computed them again.
         prompt_tokens: of admitted prompts. prefix_query_tokens, prefix_hit_tokens: of those, looked up and found.
         computed_tokens: tokens that went through the model, recomputation included.
+        drafted_tokens, accepted_tokens: proposed by speculation, and of those the ones that came true.
         kv_blocks_*: of all groups; referenced ones are held by sequences, cached ones can be hit by a prefix.
         *_tokens_per_second: over the last ten seconds. mean_request_seconds: from first scheduling to the end, over
             the last requests; None before the first. step_seconds, uptime: in seconds.
@@ -84,6 +86,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens_per_second: float
     mean_request_seconds: float | None
     uptime: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):

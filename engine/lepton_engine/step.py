@@ -7,7 +7,7 @@ from typing import Protocol
 
 from lepton_engine.core.events import Failed
 from lepton_engine.core.plan import StepPlan, StepResult
-from lepton_engine.core.request import Request
+from lepton_engine.core.request import Request, Sequence
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import LeptonError, RequestFailedError
 from lepton_engine.messages import (
@@ -43,6 +43,13 @@ class StepRunner(Protocol):
         """Start a step; on a CPU it has run when this returns."""
 
 
+class Speculator(Protocol):
+    """Guesses the tokens that come next."""
+
+    def draft(self, wanted: list[tuple[Sequence, int]]) -> None:
+        """Set the `draft` of sequences, each of at most so many tokens."""
+
+
 class Transport(Protocol):
     """Carries commands in and replies out; `client` names who sent and who is to receive."""
 
@@ -57,13 +64,25 @@ class Transport(Protocol):
 
 
 class EngineCore:
-    """Requests, scheduler and runner behind commands; one step at a time, with at most one more in flight."""
+    """Requests, scheduler and runner behind commands; one step at a time, with at most one more in flight.
 
-    def __init__(self, scheduler: Scheduler, runner: StepRunner, info: ModelInfo, *, overlap: bool) -> None:
+    With a speculator no step is in flight while the next is scheduled: drafts build on tokens that the host knows.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: StepRunner,
+        info: ModelInfo,
+        *,
+        overlap: bool,
+        speculator: Speculator | None = None,
+    ) -> None:
         self.info = info
         self.scheduler = scheduler
         self._runner = runner
-        self._overlap = overlap
+        self._overlap = overlap and speculator is None
+        self._speculator = speculator
         self._in_flight: tuple[StepPlan, Launched] | None = None
         self._arrivals = 0
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
@@ -134,6 +153,7 @@ class EngineCore:
     def step(self) -> None:
         """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
         began = time.monotonic()
+        self._draft()
         plan = self.scheduler.schedule(began)
         launched = self._launch(plan) if plan.scheduled else None
         if self._in_flight is not None:
@@ -150,6 +170,15 @@ class EngineCore:
             self._step_seconds += time.monotonic() - began
         for client, event in self.scheduler.take_events():
             self._outbox[client].append(event)
+
+    def _draft(self) -> None:
+        if self._speculator is None:
+            return
+        try:
+            self._speculator.draft(self.scheduler.draftable())
+        except Exception as error:  # Nobody's tokens depend on drafts, so no request is to fail for them.
+            logger.error("speculation failed and is switched off", exc_info=error)
+            self._speculator = None
 
     def _launch(self, plan: StepPlan) -> Launched | None:
         try:
@@ -224,6 +253,8 @@ class EngineCore:
             generated_tokens_per_second=sum(generated for _, _, generated in self._rates) / window,
             mean_request_seconds=scheduler.mean_request_seconds,
             uptime=uptime,
+            drafted_tokens=scheduler.drafted_tokens,
+            accepted_tokens=scheduler.accepted_tokens,
         )
 
     def integrity(self) -> list[str]:

@@ -324,7 +324,6 @@ def test_a_prompt_that_never_fits_the_kv_cache(engine_over: Make) -> None:
             "q_proj.weight cannot .* 32 inputs, .* groups of 64 do not divide",
         ),
         ({"kv_cache_dtype": "int4"}, InvalidRequestError, "kv_cache_dtype: 'int4' is not one of auto, int8, fp8"),
-        ({"batch_invariant": True}, UnsupportedError, "batch_invariant"),
         ({"tokenizer": "/nowhere"}, ModelLoadError, "nowhere"),
     ],
 )

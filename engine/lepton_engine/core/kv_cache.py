@@ -210,6 +210,25 @@ class KVCacheManager:
             table.extend(pool.allocate() for _ in range(missing))
         return copies
 
+    def can_draft(self, sequence: Sequence, num_tokens: int, reserve: list[int]) -> bool:
+        """Whether the next num_tokens of a sequence find room beside the reserve, so that nobody lacks for them."""
+        size = self.layout.block_size
+        last = -(-(sequence.num_computed + num_tokens) // size)
+        return all(
+            max(0, last - len(table)) + 1 + reserved <= pool.num_free
+            for pool, table, reserved in zip(self.pools, sequence.blocks, reserve, strict=True)
+        )
+
+    def truncate(self, sequence: Sequence, num_tokens: int) -> None:
+        """Take back the computation behind the first num_tokens of a sequence: what they were has not come true."""
+        last = -(-num_tokens // self.layout.block_size)
+        for pool, table in zip(self.pools, sequence.blocks, strict=True):
+            while len(table) > last:
+                block = table.pop()
+                if block != NULL_BLOCK:
+                    pool.release(block)
+        sequence.num_computed = num_tokens
+
     def _leave_behind(self, sequence: Sequence, group: int, window: int) -> None:
         """Release the blocks that no coming query of the sequence can see."""
         first = max(0, sequence.num_computed - window + 1) // self.layout.block_size

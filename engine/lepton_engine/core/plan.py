@@ -13,20 +13,23 @@ class ScheduledSequence:
 
     Attributes:
         scores_prompt: whether log-probabilities of the prompt's tokens are asked of these positions.
+        draft: tokens that are assumed to follow those of the sequence, unconfirmed; the last num_tokens may be of them.
     """
 
     sequence: Sequence
     start: int
     num_tokens: int
     scores_prompt: bool = False
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A token to be sampled for `sequence` from the last position of the plan's entry `row`."""
+    """A token to be sampled for `sequence` in the plan's entry `row`, behind the first `offset` tokens of its draft."""
 
     row: int
     sequence: Sequence
+    offset: int = 0
 
 
 @dataclass

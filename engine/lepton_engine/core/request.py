@@ -91,6 +91,7 @@ class Sequence:
         num_computed: tokens whose keys and values are in the cache, or will be once the launched steps have run.
         blocks: block table of each KV cache group; 0 where a window has left a block behind.
         hashes: content hashes of the full blocks known so far. slot: persistent row in the runner, -1 without one.
+        draft: tokens that may follow, to be verified by its next step. num_drafted, num_accepted: of all its steps.
     """
 
     request: Request
@@ -106,6 +107,9 @@ class Sequence:
     window_start: list[int] = field(default_factory=list)
     leads: set[bytes] = field(default_factory=set)
     follows: bytes | None = None
+    draft: tuple[int, ...] = ()
+    num_drafted: int = 0
+    num_accepted: int = 0
 
     @property
     def num_prompt(self) -> int:
@@ -147,6 +151,14 @@ class Sequence:
         if self.num_generated and (self.num_generated >= request.max_tokens or self.num_known >= longest):
             return 0
         return 0 if self.num_pending and request.needs_history else self.num_remaining
+
+    def num_draftable(self, longest: int) -> int:
+        """Draft tokens that its next step could use: none before the first token, nor where the end is near."""
+        if self.state is not SequenceState.RUNNING or self.num_pending or self.num_remaining != 1:
+            return 0
+        if not self.num_generated:
+            return 0
+        return max(0, min(self.request.max_tokens - self.num_generated, longest - self.num_known) - 1)
 
     def ending(self, longest: int) -> tuple[str | None, int | None]:
         """Why the sequence ends with its last sampled token, if it does, and the stop token that was met."""

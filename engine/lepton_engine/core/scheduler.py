@@ -1,8 +1,10 @@
 """Which tokens each step computes.
 
 One rule and no phases: every running sequence catches its computed tokens up to its known ones, within a budget of
-tokens a step, so that chunked prefill, decode and prefix hits are one thing. Sequences are served in the order of
-priority, then arrival; decodes never wait for prefills, and who lacks a block takes it from the last in that order.
+tokens a step, so that chunked prefill, decode, prefix hits and speculation are one thing: a draft is tokens that are
+known but unconfirmed, and what was computed for those that do not come true is taken back. Sequences are served in the
+order of priority, then arrival; decodes never wait for prefills, and who lacks a block takes it from the last in that
+order. Drafts take only blocks that nobody lacks.
 """
 
 import time
@@ -13,6 +15,7 @@ from operator import add, sub
 from types import MappingProxyType
 
 from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.acceptance import confirm
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
@@ -33,7 +36,7 @@ class Scheduler:
 
     Its counters are public: `finished` by reason; `prompt_tokens` of admitted prompts, and of these `queried_tokens`
     that were looked up in the prefix cache and `cached_tokens` that were found; `computed_tokens`,
-    `generated_tokens`, `preemptions`, `rejected`.
+    `generated_tokens`, `drafted_tokens`, `accepted_tokens` of these, `preemptions`, `rejected`.
     """
 
     def __init__(self, settings: SchedulerSettings, cache: KVCacheManager) -> None:
@@ -56,6 +59,7 @@ class Scheduler:
         self.finished: Counter[str] = Counter()
         self.prompt_tokens = self.queried_tokens = self.cached_tokens = 0
         self.computed_tokens = self.generated_tokens = 0
+        self.drafted_tokens = self.accepted_tokens = 0
         self.preemptions = self.rejected = 0
 
     # -- what is there ------------------------------------------------------------------------------------------
@@ -184,18 +188,38 @@ class Scheduler:
         longest = self.cache.layout.max_tokens
         ready = [(s, wanted) for s in self._running if (wanted := s.num_wanted(longest))]
         decodes = sum(wanted == 1 for _, wanted in ready)
+        reserve = self._draft_reserve() if any(s.draft for s, _ in ready) else []
         for sequence, wanted in ready:
             decodes -= wanted == 1
             count = min(wanted, self._chunk, self._budget - plan.num_tokens - decodes)
             if sequence.state is SequenceState.RUNNING and count > 0:
-                blocked = not self._serve(plan, sequence, count) or blocked
+                room = min(self._chunk, self._budget - plan.num_tokens - decodes) - count
+                draft = sequence.draft[: max(0, min(room, sequence.num_draftable(longest)))]
+                if draft and not self.cache.can_draft(sequence, count + len(draft), reserve):
+                    draft = ()
+                blocked = not self._serve(plan, sequence, count, draft) or blocked
+            sequence.draft = ()
         if not blocked:
             self._admit(plan, now)
         return plan
 
-    def _serve(self, plan: StepPlan, sequence: Sequence, count: int) -> bool:
-        """Schedule count tokens of a running sequence; False when blocks had to be taken from others or lack."""
+    def draftable(self) -> list[tuple[Sequence, int]]:
+        """The sequences whose next step could verify a draft, and of how many tokens at most."""
+        longest = self.cache.layout.max_tokens
+        most = min(self._chunk, self._budget) - 1
+        return [(s, min(most, limit)) for s in self._running if most and (limit := s.num_draftable(longest))]
+
+    def _draft_reserve(self) -> list[int]:
+        """Blocks of each group that drafts leave to those that run and to the one that waits first."""
+        head = self._waiting.head()
+        size, groups = self.cache.layout.block_size, self.cache.layout.groups
+        waits = [0 if head is None else group.blocks_for(head.num_known, size, self._chunk) for group in groups]
+        return list(map(add, self.cache.outstanding(self._running), waits))
+
+    def _serve(self, plan: StepPlan, sequence: Sequence, count: int, draft: tuple[int, ...] = ()) -> bool:
+        """Schedule count tokens of a running sequence and its draft; False when blocks were taken or are lacking."""
         undisturbed = True
+        count += len(draft)
         while (copies := self.cache.allocate(sequence, count)) is None:
             undisturbed = False
             if self._running[-1] is sequence:
@@ -204,16 +228,16 @@ class Scheduler:
         plan.copies.extend(copies)
         request = sequence.request
         scores = request.params.prompt_logprobs is not None and not request.prompt_scored
-        plan.scheduled.append(ScheduledSequence(sequence, sequence.num_computed, count, scores))
+        plan.scheduled.append(ScheduledSequence(sequence, sequence.num_computed, count, scores, draft))
         plan.num_tokens += count
         self.computed_tokens += count
         sequence.num_computed += count
         self.cache.commit(sequence)
-        if sequence.num_remaining == 0:
-            self._sample(plan, sequence)
+        if sequence.num_remaining == -len(draft):
+            self._sample(plan, sequence, len(draft))
         return undisturbed
 
-    def _sample(self, plan: StepPlan, sequence: Sequence) -> None:
+    def _sample(self, plan: StepPlan, sequence: Sequence, num_drafted: int) -> None:
         request = sequence.request
         if request.max_tokens == 0:
             return
@@ -229,7 +253,7 @@ class Scheduler:
                     insort(self._running, taker, key=lambda s: s.order)
         for taker in takers:
             taker.num_pending += 1
-            plan.samples.append(Sample(len(plan.scheduled) - 1, taker))
+            plan.samples += [Sample(len(plan.scheduled) - 1, taker, offset) for offset in range(num_drafted + 1)]
 
     def _admit(self, plan: StepPlan, now: float) -> None:
         """Let waiting sequences run while budget, slots and blocks last."""
@@ -288,25 +312,36 @@ class Scheduler:
             if scored and sequence.state is not SequenceState.FINISHED:
                 self._finish(sequence, "length")
         for i, sample in enumerate(plan.samples):
-            sequence = sample.sequence
-            if sequence.state is SequenceState.FINISHED:
-                continue
-            sequence.num_pending -= 1
-            if result.invalid[i]:
-                error = RequestFailedError("the model's logits are not finite, or every token is masked")
-                self.fail(sequence.request.key, error, forget=True)
-                continue
-            token = result.token_ids[i]
-            sequence.token_ids.append(token)
-            self.generated_tokens += 1
-            self.cache.commit(sequence)
-            reason, stop = sequence.ending(self.cache.layout.max_tokens)
-            logprobs = result.logprobs[i]
-            news = [token], None if logprobs is None else [logprobs], reason, stop
-            self._tell(sequence.request, NewTokens(sequence.request.key, sequence.index, *news, now))
-            if reason is not None:
-                self._release(sequence)
-                self._end(sequence, reason)
+            if sample.offset == 0 and sample.sequence.state is not SequenceState.FINISHED:
+                self._confirm(sample.sequence, plan.scheduled[sample.row].draft, result, i, now)
+
+    def _confirm(self, sequence: Sequence, draft: tuple[int, ...], result: StepResult, first: int, now: float) -> None:
+        """Take in the tokens that were sampled for a sequence, the first of them the result's first-th."""
+        request = sequence.request
+        sequence.num_pending -= 1
+        rows = slice(first, first + len(draft) + 1)
+        longest = self.cache.layout.max_tokens
+        confirmed = confirm(sequence, draft, result.token_ids[rows], result.invalid[rows], longest)
+        self.generated_tokens += confirmed.count
+        if draft:
+            self.cache.truncate(sequence, sequence.num_computed - len(draft) + confirmed.accepted)
+            sequence.num_drafted += len(draft)
+            sequence.num_accepted += confirmed.accepted
+            self.drafted_tokens += len(draft)
+            self.accepted_tokens += confirmed.accepted
+        if confirmed.count:
+            tokens = sequence.token_ids[-confirmed.count :]
+            logprobs = [entry for entry in result.logprobs[first : first + confirmed.count] if entry is not None]
+            news = tokens, logprobs or None, confirmed.reason, confirmed.stop
+            self._tell(request, NewTokens(request.key, sequence.index, *news, now))
+        if confirmed.invalid:
+            error = RequestFailedError("the model's logits are not finite, or every token is masked")
+            self.fail(request.key, error, forget=True)
+            return
+        self.cache.commit(sequence)
+        if confirmed.reason is not None:
+            self._release(sequence)
+            self._end(sequence, confirmed.reason)
 
     # -- moves between the states -------------------------------------------------------------------------------
 
@@ -385,6 +420,7 @@ class Scheduler:
             self._following.discard(sequence)
             self._queued_tokens -= sequence.num_prompt
         self.cache.release(sequence)
+        sequence.draft = ()
         sequence.state = SequenceState.FINISHED
 
     def problems(self) -> list[str]:

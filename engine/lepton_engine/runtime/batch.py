@@ -61,6 +61,9 @@ def lay_out(plan: StepPlan, num_groups: int, block_size: int) -> HostBatch:
     for entry in plan.scheduled:
         sequence, end = entry.sequence, entry.start + entry.num_tokens
         known = sequence.token_ids[entry.start : end]
+        if entry.draft:
+            confirmed = len(sequence.token_ids)
+            known += entry.draft[max(0, entry.start - confirmed) : end - confirmed]
         token_ids += known
         if len(known) < entry.num_tokens:
             pending_rows.append(len(token_ids))
@@ -79,7 +82,8 @@ def lay_out(plan: StepPlan, num_groups: int, block_size: int) -> HostBatch:
             block_table[row, : len(table)] = table
         block_tables.append(block_table)
         slot_mappings.append(block_table[owners, positions // block_size] * block_size + positions % block_size)
-    ends = query_start[1:] - 1
+    # Each sample stands before the end of its entry by as many tokens of the draft as follow it.
+    ends = query_start[1:] - 1 - np.array([len(entry.draft) for entry in plan.scheduled], dtype=np.int64)
     return HostBatch(
         input_ids=np.array(token_ids, dtype=np.int64),
         pending_rows=np.array(pending_rows, dtype=np.int64),
@@ -90,7 +94,8 @@ def lay_out(plan: StepPlan, num_groups: int, block_size: int) -> HostBatch:
         query_lens=lengths,
         block_tables=tuple(block_tables),
         slot_mappings=tuple(slot_mappings),
-        sample_rows=ends[[sample.row for sample in plan.samples]],
+        sample_rows=ends[[sample.row for sample in plan.samples]]
+        + np.array([sample.offset for sample in plan.samples], dtype=np.int64),
     )
 
 

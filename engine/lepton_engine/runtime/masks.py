@@ -32,7 +32,7 @@ def forbidden_tokens(row: SampleRow) -> set[int]:
     if not row.bad_word_ids:
         return tokens
     longest = max(map(len, row.bad_word_ids)) - 1
-    tail = list(row.output_ids[max(0, len(row.output_ids) - longest) :])
+    tail = [*row.output_ids[max(0, len(row.output_ids) - longest) :], *row.draft_ids]
     missing = longest - len(tail)
     if missing > 0:
         tail = [*row.prompt_ids[max(0, len(row.prompt_ids) - missing) :], *tail]

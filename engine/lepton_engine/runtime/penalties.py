@@ -45,15 +45,21 @@ class TokenHistory:
             self._counts[place] += 1.0
         self._seen = len(output)
 
-    @property
-    def token_ids(self) -> np.ndarray:
-        """Distinct tokens of prompt and output, int64."""
-        return self._ids[: self._size]
+    def tally(self, draft: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct tokens of prompt and output, int64, and how often each was generated, float32.
 
-    @property
-    def counts(self) -> np.ndarray:
-        """How often each was generated, float32; 0 for tokens of the prompt alone."""
-        return self._counts[: self._size]
+        A token of the prompt alone counts 0. The tokens of a draft count as generated, but are not kept.
+        """
+        ids, counts = self._ids[: self._size], self._counts[: self._size]
+        if not draft:
+            return ids, counts
+        new = [token for token in dict.fromkeys(draft) if token not in self._place]
+        ids = np.concatenate([ids, np.array(new, dtype=np.int64)])
+        counts = np.concatenate([counts, np.zeros(len(new), dtype=np.float32)])
+        place = self._place | {token: self._size + i for i, token in enumerate(new)}
+        for token in draft:
+            counts[place[token]] += 1.0
+        return ids, counts
 
 
 class Penalties:
@@ -77,10 +83,10 @@ class Penalties:
         chosen = [(i, row) for i, row in enumerate(rows) if self.wanted(row)]
         if not chosen:
             return
-        histories = [self._history(row) for _, row in chosen]
-        lengths = [len(history.token_ids) for history in histories]
-        ids = np.concatenate([history.token_ids for history in histories])
-        counts = np.concatenate([history.counts for history in histories])
+        tallies = [self._history(row).tally(row.draft_ids) for _, row in chosen]
+        lengths = [len(tokens) for tokens, _ in tallies]
+        ids = np.concatenate([tokens for tokens, _ in tallies])
+        counts = np.concatenate([numbers for _, numbers in tallies])
         per_row = np.array(
             [
                 (row.params.repetition_penalty, row.params.frequency_penalty, row.params.presence_penalty)

@@ -15,6 +15,7 @@ class SampleRow:
         slot: of the sequence in the runner, below max_num_seqs.
         prompt_ids: the prompt, the same object at every step. output_ids: the generated tokens, read only if there are
             penalties or bad words.
+        draft_ids: unconfirmed tokens that are assumed to follow output_ids.
         stop_token_ids: tokens that cannot be sampled before params.min_tokens tokens have been.
         bad_word_ids: token sequences that are never completed.
     """
@@ -27,3 +28,4 @@ class SampleRow:
     output_ids: Sequence[int] = ()
     stop_token_ids: Sequence[int] = ()
     bad_word_ids: Sequence[tuple[int, ...]] = ()
+    draft_ids: Sequence[int] = ()

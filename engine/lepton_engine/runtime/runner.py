@@ -118,10 +118,12 @@ class Runner:
                 SampleRow(
                     params=request.params,
                     seed=sequence_seed(request.seed, sequence.index),
-                    position=sequence.num_generated - 1,  # The sample itself is counted as pending already.
+                    # The sample itself is counted as pending already; a draft's tokens are not.
+                    position=sequence.num_generated - 1 + sample.offset,
                     slot=sequence.slot,
                     prompt_ids=request.prompt,
                     output_ids=sequence.token_ids[sequence.num_prompt :] if request.needs_history else (),
+                    draft_ids=plan.scheduled[sample.row].draft[: sample.offset],
                     stop_token_ids=request.masked_stop_ids,
                     bad_word_ids=request.bad_word_ids,
                 )

@@ -122,6 +122,24 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-prefix-caching", action="store_true", help="compute every prompt anew (default: prefixes are shared)"
     )
     group.add_argument("--num-threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--batch-invariant", action="store_true", help="bit-identical tokens whatever else runs (default: faster)"
+    )
+    group.add_argument(
+        "--speculative-method",
+        choices=("ngram", "draft"),
+        help="propose tokens by prompt lookup or by --speculative-model, verify several a step (default: neither)",
+    )
+    group.add_argument("--speculative-model", metavar="MODEL", help="smaller model of the same vocabulary")
+    group.add_argument(
+        "--speculative-tokens", type=positive_int, default=4, metavar="N", help="longest draft (default: 4)"
+    )
+    group.add_argument(
+        "--speculative-lookup-max", type=positive_int, default=4, metavar="N", help="longest run looked up (default: 4)"
+    )
+    group.add_argument(
+        "--speculative-lookup-min", type=positive_int, default=2, metavar="N", help="shortest run (default: 2)"
+    )
     group.add_argument("--engine-seed", type=count, metavar="N", help="repeat the seeds drawn for requests without one")
 
 
@@ -139,8 +157,26 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
         "block_size": args.block_size,
         "enable_prefix_caching": not args.no_prefix_caching,
         "num_threads": args.num_threads,
+        "batch_invariant": args.batch_invariant,
         "seed": args.engine_seed,
+        "speculation": _speculation(args),
     }
+
+
+def _speculation(args: argparse.Namespace) -> Any:
+    """`lepton_engine.SpeculationSettings` as asked for, None without; a model alone asks for the method "draft"."""
+    method = args.speculative_method or ("draft" if args.speculative_model is not None else None)
+    if method is None:
+        return None
+    from lepton_engine import SpeculationSettings
+
+    return SpeculationSettings(
+        method=method,
+        num_speculative_tokens=args.speculative_tokens,
+        model=args.speculative_model,
+        prompt_lookup_max=args.speculative_lookup_max,
+        prompt_lookup_min=args.speculative_lookup_min,
+    )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""Speculative decoding: who guesses the next tokens, and how many; `core/acceptance.py` says which of them are kept."""
