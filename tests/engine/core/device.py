@@ -93,6 +93,13 @@ class Device:
             names.append(extend(names[-1] if names else root(sequence.request), token))
         return names
 
+    def supposed(self, entry: ScheduledSequence) -> tuple[list[int], list[int]]:
+        """The tokens of an entry's sequence, those of its draft included, and the names of their prefixes."""
+        tokens, names = self.tokens(entry.sequence), list(self.names(entry.sequence))
+        for token in entry.draft:
+            names.append(extend(names[-1], token))
+        return [*tokens, *entry.draft], names
+
     def cell(self, sequence: Sequence, group: int, position: int) -> tuple[int, int]:
         block = sequence.blocks[group][position // self.layout.block_size]
         assert block != NULL_BLOCK, f"position {position} of a sequence has no block in group {group}"
@@ -108,14 +115,20 @@ class Device:
         spoiled = {row for row, entry in enumerate(plan.scheduled) if not self._read(entry)}
         if fault.crash == "launch":
             raise StepCrashed
-        tokens, invalid = [], []
+        tokens: list[int] = []
+        invalid: list[bool] = []
+        generated = {sample.sequence: len(self.sampled[sample.sequence]) for sample in plan.samples}
         for i, sample in enumerate(plan.samples):
             sequence, entry = sample.sequence, plan.scheduled[sample.row]
             # Siblings that this step has forked sample from the row of the sequence that computed the prompt.
-            seen = self._seen(entry.sequence, entry.start + entry.num_tokens - 1)
-            token = choose(seen, sequence.request, sequence.index, len(self.sampled[sequence]))
-            self.sampled[sequence].append(token)
-            self.last_tokens[sequence.slot] = token
+            last = entry.start + entry.num_tokens - 1 - len(entry.draft) + sample.offset
+            seen = self._seen(entry.sequence, last)
+            token = choose(seen, sequence.request, sequence.index, generated[sequence] + sample.offset)
+            if len(self.sampled[sequence]) == generated[sequence] + sample.offset and (
+                sample.offset == 0 or tokens[-1] == entry.draft[sample.offset - 1]
+            ):
+                self.sampled[sequence].append(token)
+                self.last_tokens[sequence.slot] = token
             tokens.append(token)
             invalid.append(i in fault.masked or sample.row in spoiled)
         scores = {row: s for row, entry in enumerate(plan.scheduled) if (s := self._score(entry)) is not None}
@@ -133,8 +146,8 @@ class Device:
 
     def _write(self, entry: ScheduledSequence, spoil: Cell | None, written: set[tuple[int, int, int]]) -> None:
         sequence, end = entry.sequence, entry.start + entry.num_tokens
-        truth, names = self.tokens(sequence), self.names(sequence)
-        known = sequence.token_ids[entry.start : end]
+        truth, names = self.supposed(entry)
+        known = [*sequence.token_ids, *entry.draft][entry.start : end]
         if len(known) < entry.num_tokens:
             assert len(known) == entry.num_tokens - 1, "more than one token is still on the device"
             known = [*known, self.last_tokens[sequence.slot]]
@@ -148,7 +161,7 @@ class Device:
 
     def _read(self, entry: ScheduledSequence) -> bool:
         """Check all that the entry's queries see; False when a broken computation is among it."""
-        sequence, names, sound = entry.sequence, self.names(entry.sequence), True
+        sequence, names, sound = entry.sequence, self.supposed(entry)[1], True
         for group, kind in enumerate(self.layout.groups):
             for position in range(read_from(entry.start, kind.window), entry.start + entry.num_tokens):
                 block, offset = self.cell(sequence, group, position)

@@ -70,6 +70,7 @@ class Loop:
         chunk: int | None = None,
         caching: bool = True,
         overlap: bool = False,
+        draft: Callable[[Request, int, int, int], list[int]] | None = None,
         max_queued_requests: int | None = None,
         max_queued_tokens: int | None = None,
     ) -> None:
@@ -87,6 +88,7 @@ class Loop:
         self.scheduler = Scheduler(settings, self.cache)
         self.device = Device(layout, self.scheduler.max_running)
         self.budget, self.chunk, self.overlap = budget, per_step, overlap
+        self.draft = draft  # (request, index, tokens generated, limit) -> tokens that may come next
         self.now = 0.0
         self.requests: dict[str, Request] = {}
         self.told: defaultdict[str, Told] = defaultdict(Told)
@@ -144,6 +146,10 @@ class Loop:
         """Schedule and launch a step, then settle the one before it, or this one without overlap."""
         self.now += 1
         preemptions = self.scheduler.preemptions
+        if self.draft is not None:
+            assert not self.overlap
+            for sequence, limit in self.scheduler.draftable():
+                sequence.draft = tuple(self.draft(sequence.request, sequence.index, sequence.num_generated, limit))
         plan = self.scheduler.schedule(self.now)
         self.seen["preempted"] += self.scheduler.preemptions - preemptions
         self.check(plan)
@@ -173,10 +179,16 @@ class Loop:
         except StepCrashed:
             self.fail(launched.plan)
             return False
+        drafted, accepted = self.scheduler.drafted_tokens, self.scheduler.accepted_tokens
         alive = [sample.sequence.state is not SequenceState.FINISHED for sample in launched.plan.samples]
         self.scheduler.settle(launched.plan, result)
+        drafted, accepted = self.scheduler.drafted_tokens - drafted, self.scheduler.accepted_tokens - accepted
+        assert 0 <= accepted <= drafted
+        self.seen["accepted"] += accepted
+        self.seen["taken back"] += drafted - accepted
         for sample, invalid, was_alive in zip(launched.plan.samples, result.invalid, alive, strict=True):
-            if invalid and was_alive:
+            behind_a_draft = sample.offset and sample.sequence.request.key in self.scheduler  # Perhaps never reached.
+            if invalid and was_alive and not behind_a_draft:
                 self.faulty.add(sample.sequence.request.key)
                 assert sample.sequence.request.key not in self.scheduler
                 assert not self.hits_nan(sample.sequence), "what a broken computation wrote can still be hit"
@@ -216,9 +228,11 @@ class Loop:
         assert idle in ([], running[-1:]), "a decode was left out, and not for want of blocks as the last in order"
         self.seen["followed"] += len([s for s in live if s.state is SequenceState.FOLLOWING])
         self.seen["copied"] += len(plan.copies)
-        self.seen["forked"] += len(plan.samples) - len({sample.row for sample in plan.samples})
+        takers = {(sample.row, sample.sequence) for sample in plan.samples}
+        self.seen["forked"] += len(takers) - len({row for row, _ in takers})
         for entry in plan.scheduled:
-            self.seen["with a token of the device"] += entry.start + entry.num_tokens > len(entry.sequence.token_ids)
+            known = len(entry.sequence.token_ids) + len(entry.draft)
+            self.seen["with a token of the device"] += entry.start + entry.num_tokens > known
             self.seen["left behind"] += any(NULL_BLOCK in table for table in entry.sequence.blocks)
             assert 0 < entry.num_tokens <= self.chunk
             assert entry.sequence.slot >= 0

@@ -21,7 +21,7 @@ KINDS = (
     *("hit", "followed", "copied", "forked", "preempted", "left behind", "with a token of the device"),
     *("cancelled WAITING", "cancelled RUNNING", "cancelled in mid-prefill", "cancelled decoding"),
     *("cancelled a leader", "cancelled preempted", "cancelled one of several", "crashed", "invalid", "refused"),
-    *("stop", "length", "abort", "time_limit", "DeadlineExceededError", "RequestFailedError"),
+    *("accepted", "taken back", "stop", "length", "abort", "time_limit", "DeadlineExceededError", "RequestFailedError"),
 )
 
 
@@ -45,6 +45,7 @@ class Storm:
 
     def _loop(self) -> Loop:
         r = self.random
+        overlap = r.random() < 0.5
         window = r.randint(1, 12)
         windows = r.choice([(None,), (None,), (window,), (None, window), (None, window, window + r.randint(1, 9))])
         roomy = r.random() < 0.3
@@ -61,10 +62,18 @@ class Storm:
             budget=r.choice([1, 4, 8, 16, 64]),
             chunk=r.choice([None, 1, 3, 8]),
             caching=r.random() < 0.85,
-            overlap=r.random() < 0.5,
+            overlap=overlap,
+            draft=self.draft if not overlap and r.random() < 0.6 else None,
             max_queued_requests=r.choice([None] * 5 + [3]),
             max_queued_tokens=r.choice([None] * 5 + [40]),
         )
+
+    def draft(self, request: Request, index: int, generated: int, limit: int) -> list[int]:
+        """What will come, with mistakes; often longer than what would be of use."""
+        right = self.loop.alone(request, index)[generated:]
+        length = self.random.choice([0, 1, 3, limit])
+        draft = (right + self._tokens(length))[:length]
+        return [self.random.randrange(VOCABULARY) if self.random.random() < 0.2 else token for token in draft]
 
     def submit(self) -> None:
         r, loop = self.random, self.loop
