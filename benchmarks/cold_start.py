@@ -27,7 +27,7 @@ from lepton_service.client import AsyncLeptonClient
 KV_MB, ALLOWANCE_MB, FRONT_MB, ALLOWANCE_S = 256, 200, 120, 2.0
 SERVICE = "lepton.v1.GenerationService"
 DEADLINE = 120.0
-IMPORT = "import torch, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+IMPORT = "import torch; print(next(x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM:')))"
 SERVE = "from lepton_service.cli import main; raise SystemExit(main())"
 
 

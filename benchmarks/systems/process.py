@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from benchmarks.works import Work
 
 ROOT = Path(__file__).parents[2]
+NOT_PASSED_ON = ("PYTHONHOME", "VIRTUAL_ENV", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
 class System(Protocol):
@@ -123,6 +124,9 @@ class SystemProcess:
 
 
 def child_environment(threads: int, further: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without what would lead a peer's interpreter into ours, and with the number of threads."""
-    ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    """Our environment without what would lead a peer's interpreter into ours, and with the number of threads.
+
+    How long idle threads spin is each system's own affair: what Lepton sets for itself is not passed on.
+    """
+    ours = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     return {**ours, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), **(further or {})}
