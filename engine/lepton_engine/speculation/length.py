@@ -8,7 +8,8 @@ from lepton_engine.core.request import Sequence
 PRIOR_RATE = 0.7
 PRIOR_TRIALS = 4.0
 MEMORY = 0.9  # Weight that a sequence's past keeps at each of its verified drafts.
-PROBE_EVERY = 16  # Steps after which a sequence that has stopped drafting tries one token again.
+OVERALL_MEMORY = 0.98  # The same for the past of all sequences, from which a new one starts.
+FIRST_PROBE, LAST_PROBE = 16, 256  # Steps until a sequence that has stopped drafting tries one token again; doubling.
 ROW_COST = 1 / 16  # A row more in a step against the step itself, which mostly reads weights.
 
 
@@ -21,14 +22,24 @@ class Record:
     seen_drafted: int = 0
     seen_accepted: int = 0
     quiet: int = 0
+    patience: int = FIRST_PROBE
 
-    def update(self, drafted: int, accepted: int) -> None:
-        """Take in a sequence's totals. The first token of a draft that fails hides those behind it."""
+    def update(self, drafted: int, accepted: int) -> tuple[int, int]:
+        """Take in a sequence's totals; the draft tokens accepted and tried since the last time.
+
+        The first token of a draft that fails hides those behind it.
+        """
         new, good = drafted - self.seen_drafted, accepted - self.seen_accepted
-        if new:
-            self.accepted = MEMORY * self.accepted + good
-            self.trials = MEMORY * self.trials + good + (good < new)
-            self.seen_drafted, self.seen_accepted = drafted, accepted
+        self.seen_drafted, self.seen_accepted = drafted, accepted
+        tried = good + (good < new)
+        if tried:
+            self.count(good, tried, MEMORY)
+        return good, tried
+
+    def count(self, accepted: int, tried: int, memory: float) -> None:
+        """Add trials, those before them at the weight `memory`."""
+        self.accepted = memory * self.accepted + accepted
+        self.trials = memory * self.trials + tried
 
     @property
     def rate(self) -> float:
@@ -57,6 +68,7 @@ class DraftLengths:
     def __init__(self, most: int, proposal_cost: float = 0.0) -> None:
         self._most = most
         self._proposal_cost = proposal_cost
+        self._overall = Record()
         self._records: WeakKeyDictionary[Sequence, Record] = WeakKeyDictionary()
 
     def choose(self, sequences: list[Sequence]) -> list[int]:
@@ -68,11 +80,16 @@ class DraftLengths:
     def _length(self, sequence: Sequence, cost: float) -> int:
         record = self._records.get(sequence)
         if record is None:
-            record = self._records[sequence] = Record()
-        record.update(sequence.num_drafted, sequence.num_accepted)
+            record = self._records[sequence] = Record(accepted=self._overall.rate * PRIOR_TRIALS)
+        good, tried = record.update(sequence.num_drafted, sequence.num_accepted)
+        if tried:
+            self._overall.count(good, tried, OVERALL_MEMORY)
         length = best_length(record.rate, self._most, cost)
         if length:
-            record.quiet = 0
+            record.quiet, record.patience = 0, FIRST_PROBE
             return length
         record.quiet += 1
-        return int(record.quiet % PROBE_EVERY == 0)
+        if record.quiet < record.patience:
+            return 0
+        record.quiet, record.patience = 0, min(2 * record.patience, LAST_PROBE)
+        return 1
