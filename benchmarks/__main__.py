@@ -1,9 +1,23 @@
-"""`make bench`: every benchmark in turn; options are passed on (`--quick`)."""
+"""`make bench`: the benchmarks in turn; options are passed on (`--quick`). The first run installs the peers."""
 
 import subprocess
 import sys
 
-BENCHMARKS = ("throughput", "streams", "kernels", "quality", "scheduler", "cancel_storm")
+BENCHMARKS = (
+    "throughput",
+    "latency",
+    "mixed",
+    "prefix",
+    "cold_start",
+    "streams",
+    "techniques",
+    "speculation",
+    "kernels",
+    "quality",
+    "scheduler",
+    "cancel_storm",
+)
+"""Those of the engine and the service; `operator` and `autoscale_sim` are run by name."""
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 SWITCH = "LEPTON_CPU_KERNELS"
 """Environment variable: 0 leaves the library alone; the name of an instruction set (baseline, avx2, avx512,
 avx512bf16) keeps to it; unset, empty or 1 is the best that the processor has."""
@@ -32,6 +32,7 @@ _SIGNATURES = {
     "lepton_linear": [_INT] * 2 + [_POINTER] * 5 + [_INT64] * 2 + [_INT],
     "lepton_panel_bytes": [_INT, _POINTER],
     "lepton_pack_panels": [_INT] * 2 + [_POINTER] * 3 + [_INT64],
+    "lepton_num_scales": [_POINTER],
     "lepton_pack_scales": [_POINTER] * 3,
     "lepton_gather_rows": [_INT] + [_POINTER] * 3 + [_INT64],
     "lepton_plan_new": [_INT, _POINTER, _INT],
@@ -73,6 +74,7 @@ def load() -> ctypes.CDLL | None:
         getattr(library, name).argtypes = arguments
     library.lepton_isa.restype = ctypes.c_char_p
     library.lepton_panel_bytes.restype = _INT64
+    library.lepton_num_scales.restype = _INT64
     library.lepton_plan_new.restype = _POINTER
     _connect_thread_pool(library)
     if wanted not in ("", "1"):

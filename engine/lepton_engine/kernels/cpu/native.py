@@ -16,9 +16,6 @@ from lepton_engine.kernels.quantized import QuantizedWeight
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Element types as the C ABI numbers them."""
 
-PANEL = 32
-"""Rows of a panel."""
-
 _STATUS = {1: "an argument that no kernel takes", 2: "out of memory"}
 
 
@@ -233,9 +230,8 @@ class NativeKernels:
         numbers = {"scales": weight.scales}
         if weight.zeros is not None:
             numbers["zeros"] = weight.zeros.float()
-        panels = -(-(rows // 2 if gated else rows) // (PANEL // 2 if gated else PANEL))
         for name, values in numbers.items():
-            ordered = torch.empty(panels * (columns // weight.group_size) * PANEL)
+            ordered = torch.empty(self.library.lepton_num_scales(ctypes.byref(native)))
             kept = values.contiguous()
             self.library.lepton_pack_scales(ctypes.byref(native), kept.data_ptr(), ordered.data_ptr())
             setattr(native, name, ordered.data_ptr())

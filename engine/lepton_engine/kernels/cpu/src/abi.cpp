@@ -36,7 +36,7 @@ bool is_valid(const LinearWeight& weight) {
 
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 5; }
+LEPTON_EXPORT int lepton_abi_version() { return 6; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -100,6 +100,10 @@ LEPTON_EXPORT int lepton_linear_worthwhile(int dtype) {
 
 LEPTON_EXPORT int64_t lepton_panel_bytes(int dtype, const LinearWeight* weight) {
     return is_valid(*weight) ? panel_bytes(static_cast<DType>(dtype), *weight) : -1;
+}
+
+LEPTON_EXPORT int64_t lepton_num_scales(const LinearWeight* weight) {
+    return weight->num_panels() * weight->groups() * kPanel;
 }
 
 LEPTON_EXPORT int lepton_pack_panels(int dtype, int threads, const LinearWeight* weight, const void* rows, void* panels,

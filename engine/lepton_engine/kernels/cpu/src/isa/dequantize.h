@@ -1,13 +1,10 @@
 // Parts of panels in a narrow format, widened to the type that products compute with.
 #pragma once
 
+#include "product.h"
 #include "vec.h"
 
 namespace lepton::LEPTON_ISA {
-
-constexpr int panel_step_of(float) { return 1; }
-constexpr int panel_step_of(Float16) { return 1; }
-constexpr int panel_step_of(BFloat16) { return 2; }
 
 constexpr int64_t kChunk = 256;  // columns that are widened at a time: a panel's part stays in the first-level cache
 
@@ -97,7 +94,7 @@ void dequantize(const LinearWeight& weight, int64_t panel, int64_t begin, int64_
     const char* from = static_cast<const char*>(weight.panels) + (panel * steps + begin / step) * kPanel * 4;
     const int64_t at = (panel * weight.groups() + begin / weight.group) * kPanel;
 #if defined(__AVX512VBMI__)
-    if constexpr (panel_step_of(T{}) == 2) {
+    if constexpr (Product<T>::kStep == 2) {
         if (weight.format != kInt4) {
             widen_bytes(weight.format, from, (count + 3) / 4, out);
             return;
