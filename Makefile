@@ -27,9 +27,8 @@ $(STAMP): $(INPUTS)
 demo: setup  ## the server on the embedded model, several clients at once
 	$(BIN)/python -m examples.demo
 
-# Without tests/cluster until that folder has passed whole on a quiet machine; `make test-operator` runs it.
-test: setup  ## all tests but those on a real control plane
-	$(BIN)/python -m pytest --ignore=tests/cluster $(PYTEST_ARGS)
+test: setup  ## all tests (the first run builds Kubernetes: some minutes)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup lint-protos  ## format, lint, types, import contracts, the wire contract
 	$(BIN)/ruff format --check .

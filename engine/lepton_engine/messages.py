@@ -51,7 +51,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         num_running, num_waiting: sequences; at most max_num_seqs run. waiting_tokens: prompt tokens of the waiting.
-        num_finished, num_aborted, num_failed: requests that have ended well, by abort, by error.
+        num_finished, num_aborted, num_failed: requests that have ended well, by abort or a deadline, by error.
         num_rejected: refused admissions. num_preemptions: sequences that lost their blocks and computed them again.
         prompt_tokens: of admitted prompts. prefix_query_tokens, prefix_hit_tokens: of those, looked up and found.
         computed_tokens: tokens that went through the model, recomputation included.

@@ -248,6 +248,7 @@ def test_deadline_and_time_limit(engine_over: Make) -> None:
     long = SamplingParams(max_tokens=120, ignore_eos=True)
     with pytest.raises(DeadlineExceededError):
         engine.generate([[1]], long, deadline=time.monotonic() - 1)
+    assert (engine.stats().num_aborted, engine.stats().num_failed) == (1, 0)  # The contract counts it as aborted.
     output = engine.generate([[1]], long, time_limit=0.0)[0].outputs[0]
     assert output.finish_reason == "time_limit"
 

@@ -159,7 +159,7 @@ class Scheduler:
                 self.cache.forget(sequence)
             if sequence.state is not SequenceState.FINISHED:
                 self._release(sequence)
-        self._drop(request, "error")
+        self._drop(request, "abort" if isinstance(error, DeadlineExceededError) else "error")
         self._tell(request, Failed(key, type(error).__name__, str(error)))
 
     def fail_step(self, plan: StepPlan, error: LeptonError) -> None:
