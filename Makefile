@@ -21,7 +21,7 @@ $(STAMP): $(INPUTS)
 		echo "python3 -m venv failed: Python >= 3.11 with the venv module is needed (Debian: python3-venv)"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --group dev \
-		--editable protos --editable engine --editable 'service[server]' --editable 'operator[fetch,otlp]'
+		--editable protos --editable engine --editable 'service[server,http]' --editable 'operator[fetch,otlp]'
 	@touch $@
 
 demo: setup  ## the server on the embedded model, several clients at once
@@ -41,7 +41,7 @@ bench: setup  ## the figures of README
 
 constraints: setup  ## renew the pinned versions within the ranges that the distributions state
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --group dev \
-		--editable protos --editable engine --editable 'service[server]' --editable 'operator[fetch,otlp]'
+		--editable protos --editable engine --editable 'service[server,http]' --editable 'operator[fetch,otlp]'
 	{ echo "# Versions that the tests pass with; 'make constraints' renews them. Distributions state ranges, this file pins."; \
 		$(BIN)/uv pip freeze --python $(BIN)/python | grep -v '^-e' | sort; } > constraints.tmp && mv constraints.tmp constraints.txt
 
