@@ -16,7 +16,7 @@ from lepton_engine.core.events import Event, Failed, Started
 from lepton_engine.errors import InvalidRequestError, LeptonError, ModelLoadError, UnsupportedError
 from lepton_engine.messages import Abort, Admitted, EngineSettings, EngineStats, ModelInfo, Submit
 from lepton_engine.outputs import RequestMetrics, RequestOutput, ScoreOutput
-from lepton_engine.process.connection import Carrier, Connection, error_of
+from lepton_engine.process.connection import Carrier, Connection
 from lepton_engine.quantization.scheme import parse_scheme
 from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import OutputKind, SamplingParams
@@ -279,7 +279,7 @@ class AsyncLeptonEngine:
                 tell = False
                 for event in events:
                     if isinstance(event, Failed):
-                        raise error_of(event.kind, event.message)
+                        raise event.error()
                     tell = tell or not isinstance(event, Admitted | Started) or delta
                     if not isinstance(event, Admitted):
                         ended = assembler.feed(event)

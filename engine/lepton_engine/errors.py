@@ -35,16 +35,46 @@ class OutOfMemoryError(LeptonError):
     """The weights, or the KV cache that a single sequence needs, do not fit the memory that is allowed."""
 
 
-class QueueFullError(LeptonError):
-    """Admission refused: the queue holds its maximum of requests or tokens.
+class AdmissionError(LeptonError):
+    """A request that is refused for load or a limit before it has begun; nothing was computed for it.
 
     Attributes:
-        retry_after: seconds after which a slot is expected, from the measured drain rate; None when unknown.
+        retry_after: seconds after which the same request is expected to be admitted; None when waiting does not help.
+        details: figures behind the refusal, by name.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, details: dict[str, str] | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.details = details or {}
+
+
+class QueueFullError(AdmissionError):
+    """The queue holds its maximum of requests or tokens."""
+
+
+class QueueTimeoutError(AdmissionError):
+    """The request waited for longer than it may, and had not begun to run."""
+
+
+class DeadlineUnattainableError(AdmissionError):
+    """At the measured speed the deadline would pass before the request could succeed."""
+
+
+class TenantLimitError(AdmissionError):
+    """A limit of the request's tenant; what others do has no part in it."""
+
+
+class TenantConcurrencyError(TenantLimitError):
+    """The tenant has its maximum of requests in flight."""
+
+
+class TenantQueueFullError(TenantLimitError):
+    """The tenant has its maximum of requests waiting."""
+
+
+class TenantTokenRateError(TenantLimitError):
+    """The tenant has used up its tokens per minute."""
 
 
 class RequestFailedError(LeptonError):
@@ -57,3 +87,14 @@ class DeadlineExceededError(LeptonError):
 
 class EngineDeadError(LeptonError):
     """The engine process has ended or its loop has failed; no request can run any more."""
+
+
+def error_of(kind: str, message: str) -> LeptonError:
+    """The error of a class that is named; its fields beyond the message are left as they are by default."""
+    found = globals().get(kind)
+    if not isinstance(found, type) or not issubclass(found, LeptonError):
+        return LeptonError(message)
+    if issubclass(found, InvalidRequestError):
+        field, _, reason = message.partition(": ")
+        return found(field, reason)
+    return found(message)

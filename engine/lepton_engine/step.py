@@ -140,7 +140,7 @@ class EngineCore:
         try:
             self.scheduler.submit(request)
         except LeptonError as error:
-            self._outbox[client].append(Failed(command.key, type(error).__name__, str(error)))
+            self._outbox[client].append(Failed.of(command.key, error))
             return
         self._outbox[client].append(Admitted(command.key))
 

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from lepton_engine.errors import AdmissionError, LeptonError, error_of
+
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     """Natural log-probabilities at one position: of its token, and of the most likely ones, best first."""
@@ -47,11 +49,33 @@ class PromptScores(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A request has ended without success. kind is the name of a class in `lepton_engine.errors`."""
+    """A request has ended without success.
+
+    Attributes:
+        kind: name of a class in `lepton_engine.errors`.
+        retry_after, details: of an `AdmissionError`.
+    """
 
     key: str
     kind: str
     message: str
+    retry_after: float | None = None
+    details: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, key: str, error: LeptonError) -> "Failed":
+        """The event that tells of an error."""
+        name = type(error).__name__
+        if isinstance(error, AdmissionError):
+            return cls(key, name, str(error), error.retry_after, error.details)
+        return cls(key, name, str(error))
+
+    def error(self) -> LeptonError:
+        """The error as it was raised."""
+        found = error_of(self.kind, self.message)
+        if isinstance(found, AdmissionError):
+            found.retry_after, found.details = self.retry_after, dict(self.details)
+        return found
 
 
 Event = Started | NewTokens | PromptScores | Failed

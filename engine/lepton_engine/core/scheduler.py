@@ -160,7 +160,7 @@ class Scheduler:
             if sequence.state is not SequenceState.FINISHED:
                 self._release(sequence)
         self._drop(request, "abort" if isinstance(error, DeadlineExceededError) else "error")
-        self._tell(request, Failed(key, type(error).__name__, str(error)))
+        self._tell(request, Failed.of(key, error))
 
     def fail_step(self, plan: StepPlan, error: LeptonError) -> None:
         """End the requests of a crashed step. A step launched after it may have read its blocks and fails as well."""

@@ -5,9 +5,8 @@ import itertools
 from collections.abc import Callable
 from typing import Protocol
 
-from lepton_engine import errors
 from lepton_engine.core.events import Event
-from lepton_engine.errors import EngineDeadError, LeptonError
+from lepton_engine.errors import EngineDeadError, LeptonError, error_of
 from lepton_engine.messages import (
     Admitted,
     Answer,
@@ -34,17 +33,6 @@ class Carrier(Protocol):
 
     async def stop(self) -> None:
         """End the loop's side and wait until it has gone; safe to call again."""
-
-
-def error_of(kind: str, message: str) -> LeptonError:
-    """The error that a reply names."""
-    found = getattr(errors, kind, None)
-    if not isinstance(found, type) or not issubclass(found, LeptonError):
-        return LeptonError(message)
-    if issubclass(found, errors.InvalidRequestError):
-        field, _, reason = message.partition(": ")
-        return found(field, reason)
-    return found(message)
 
 
 class Connection:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lepton/v1/errors.proto\x12\tlepton.v1*\x8f\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_UNSUPPORTED_FIELD\x10\x02\x12(\n$ERROR_REASON_CONTEXT_LENGTH_EXCEEDED\x10\x03\x12%\n!ERROR_REASON_CHAT_TEMPLATE_FAILED\x10\x04\x12!\n\x1d\x45RROR_REASON_NO_CHAT_TEMPLATE\x10\x05\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x06\x12\"\n\x1e\x45RROR_REASON_ADAPTER_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_IN_USE\x10\x08\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\t\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\n\x12\x1e\n\x1a\x45RROR_REASON_MODEL_LOADING\x10\x0b\x12#\n\x1f\x45RROR_REASON_ENGINE_UNAVAILABLE\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_REQUEST_FAILED\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x42\x37\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lepton/v1/errors.proto\x12\tlepton.v1*\xd6\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_UNSUPPORTED_FIELD\x10\x02\x12(\n$ERROR_REASON_CONTEXT_LENGTH_EXCEEDED\x10\x03\x12%\n!ERROR_REASON_CHAT_TEMPLATE_FAILED\x10\x04\x12!\n\x1d\x45RROR_REASON_NO_CHAT_TEMPLATE\x10\x05\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x06\x12\"\n\x1e\x45RROR_REASON_ADAPTER_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_IN_USE\x10\x08\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\t\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\n\x12\x1e\n\x1a\x45RROR_REASON_MODEL_LOADING\x10\x0b\x12#\n\x1f\x45RROR_REASON_ENGINE_UNAVAILABLE\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_REQUEST_FAILED\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_QUEUE_TIMEOUT\x10\x14\x12,\n(ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED\x10\x15\x12\"\n\x1e\x45RROR_REASON_TENANT_QUEUE_FULL\x10\x16\x12+\n\'ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED\x10\x17\x12&\n\"ERROR_REASON_DEADLINE_UNATTAINABLE\x10\x18\x42\x37\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.lepton.v1P\001Z$lepton.dev/protos/lepton/v1;leptonv1'
   _globals['_ERRORREASON']._serialized_start=38
-  _globals['_ERRORREASON']._serialized_end=565
+  _globals['_ERRORREASON']._serialized_end=764
 # @@protoc_insertion_point(module_scope)

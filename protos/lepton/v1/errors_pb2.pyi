@@ -54,6 +54,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: this request failed while it ran (the model computed NaN, say); others went on."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 14
     """INTERNAL: a fault of the server."""
+    ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED: the request waited longer than max_queue_time; nothing was computed. With RetryInfo."""
+    ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED: _ErrorReason.ValueType  # 21
+    """RESOURCE_EXHAUSTED: the tenant has as many requests in flight as its limit allows. With RetryInfo."""
+    ERROR_REASON_TENANT_QUEUE_FULL: _ErrorReason.ValueType  # 22
+    """RESOURCE_EXHAUSTED: the tenant has as many requests waiting as its limit allows. With RetryInfo."""
+    ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED: _ErrorReason.ValueType  # 23
+    """RESOURCE_EXHAUSTED: the tenant has used up its tokens per minute. With RetryInfo."""
+    ERROR_REASON_DEADLINE_UNATTAINABLE: _ErrorReason.ValueType  # 24
+    """RESOURCE_EXHAUSTED: at the measured speed the deadline would pass before the request could succeed; nothing was
+    computed. ErrorInfo.metadata has `estimate_seconds` (until it would, now), `estimate_idle_seconds` (were nothing
+    else to do) and `remaining_seconds` (until the deadline). With RetryInfo where load is the cause, without where
+    the deadline is too short for an idle server.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of failed calls.
@@ -104,4 +118,18 @@ ERROR_REASON_REQUEST_FAILED: ErrorReason.ValueType  # 13
 """INTERNAL: this request failed while it ran (the model computed NaN, say); others went on."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL: a fault of the server."""
+ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED: the request waited longer than max_queue_time; nothing was computed. With RetryInfo."""
+ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED: ErrorReason.ValueType  # 21
+"""RESOURCE_EXHAUSTED: the tenant has as many requests in flight as its limit allows. With RetryInfo."""
+ERROR_REASON_TENANT_QUEUE_FULL: ErrorReason.ValueType  # 22
+"""RESOURCE_EXHAUSTED: the tenant has as many requests waiting as its limit allows. With RetryInfo."""
+ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED: ErrorReason.ValueType  # 23
+"""RESOURCE_EXHAUSTED: the tenant has used up its tokens per minute. With RetryInfo."""
+ERROR_REASON_DEADLINE_UNATTAINABLE: ErrorReason.ValueType  # 24
+"""RESOURCE_EXHAUSTED: at the measured speed the deadline would pass before the request could succeed; nothing was
+computed. ErrorInfo.metadata has `estimate_seconds` (until it would, now), `estimate_idle_seconds` (were nothing
+else to do) and `remaining_seconds` (until the deadline). With RetryInfo where load is the cause, without where
+the deadline is too short for an idle server.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -74,6 +74,7 @@ class GenerateRequest(_message.Message):
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_TIME_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text, tokenised with the special tokens that the tokenizer adds (add_special_tokens)."""
     model: _builtins.str
@@ -122,6 +123,13 @@ class GenerateRequest(_message.Message):
         success, where a passed RPC deadline is a failure. Above 0. Default: no limit.
         """
 
+    @_builtins.property
+    def max_queue_time(self) -> _duration_pb2.Duration:
+        """Refuses the request with RESOURCE_EXHAUSTED (QUEUE_TIMEOUT) if it has not begun to run this long after its arrival;
+        response headers then wait until it runs, so that the refusal can be retried. Above 0. The server's own bound
+        (Limits.max_queue_time) holds as well. Default: that one.
+        """
+
     def __init__(
         self,
         *,
@@ -138,10 +146,11 @@ class GenerateRequest(_message.Message):
         time_limit: _duration_pb2.Duration | None = ...,
         adapter: _builtins.str = ...,
         add_special_tokens: _builtins.bool | None = ...,
+        max_queue_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "output", b"output", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "max_queue_time", b"max_queue_time", "output", b"output", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "model", b"model", "output", b"output", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "max_queue_time", b"max_queue_time", "model", b"model", "output", b"output", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
@@ -435,6 +444,7 @@ class CompleteRequest(_message.Message):
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_TIME_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text, tokenised with the special tokens that the tokenizer adds (add_special_tokens)."""
     model: _builtins.str
@@ -483,6 +493,13 @@ class CompleteRequest(_message.Message):
         success, where a passed RPC deadline is a failure. Above 0. Default: no limit.
         """
 
+    @_builtins.property
+    def max_queue_time(self) -> _duration_pb2.Duration:
+        """Refuses the request with RESOURCE_EXHAUSTED (QUEUE_TIMEOUT) if it has not begun to run this long after its arrival;
+        response headers then wait until it runs, so that the refusal can be retried. Above 0. The server's own bound
+        (Limits.max_queue_time) holds as well. Default: that one.
+        """
+
     def __init__(
         self,
         *,
@@ -499,10 +516,11 @@ class CompleteRequest(_message.Message):
         time_limit: _duration_pb2.Duration | None = ...,
         adapter: _builtins.str = ...,
         add_special_tokens: _builtins.bool | None = ...,
+        max_queue_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "output", b"output", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "max_queue_time", b"max_queue_time", "output", b"output", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "model", b"model", "output", b"output", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_priority", b"_priority", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "constraint", b"constraint", "max_queue_time", b"max_queue_time", "model", b"model", "output", b"output", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "stop", b"stop", "text", b"text", "time_limit", b"time_limit", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015

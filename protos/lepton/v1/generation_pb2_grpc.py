@@ -31,7 +31,7 @@ class GenerationServiceStub:
     A request is validated, then admitted, and only then are response headers sent: a call that fails before its headers
     has computed nothing, and may be retried. Cancelling the call, or letting its deadline pass, stops the work within
     one step and frees its memory. Metadata that is read: `x-request-id` (see request_id) and `x-lepton-tenant` (whose
-    prefix cache is its own). Response headers carry `x-request-id`.
+    prefix cache is its own, and between whom the server is shared fairly). Response headers carry `x-request-id`.
 
     Errors (see ErrorReason): INVALID_ARGUMENT, UNIMPLEMENTED, FAILED_PRECONDITION, NOT_FOUND, ALREADY_EXISTS,
     RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.
@@ -61,7 +61,7 @@ class GenerationServiceServicer:
     A request is validated, then admitted, and only then are response headers sent: a call that fails before its headers
     has computed nothing, and may be retried. Cancelling the call, or letting its deadline pass, stops the work within
     one step and frees its memory. Metadata that is read: `x-request-id` (see request_id) and `x-lepton-tenant` (whose
-    prefix cache is its own). Response headers carry `x-request-id`.
+    prefix cache is its own, and between whom the server is shared fairly). Response headers carry `x-request-id`.
 
     Errors (see ErrorReason): INVALID_ARGUMENT, UNIMPLEMENTED, FAILED_PRECONDITION, NOT_FOUND, ALREADY_EXISTS,
     RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.
@@ -109,7 +109,7 @@ class GenerationService:
     A request is validated, then admitted, and only then are response headers sent: a call that fails before its headers
     has computed nothing, and may be retried. Cancelling the call, or letting its deadline pass, stops the work within
     one step and frees its memory. Metadata that is read: `x-request-id` (see request_id) and `x-lepton-tenant` (whose
-    prefix cache is its own). Response headers carry `x-request-id`.
+    prefix cache is its own, and between whom the server is shared fairly). Response headers carry `x-request-id`.
 
     Errors (see ErrorReason): INVALID_ARGUMENT, UNIMPLEMENTED, FAILED_PRECONDITION, NOT_FOUND, ALREADY_EXISTS,
     RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.

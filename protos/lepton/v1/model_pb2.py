@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from lepton.v1 import sampling_pb2 as lepton_dot_v1_dot_sampling__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lepton/v1/model.proto\x12\tlepton.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18lepton/v1/sampling.proto\"\xe1\x01\n\x06Limits\x12\r\n\x05max_n\x18\x01 \x01(\r\x12\x16\n\x0emax_logit_bias\x18\x02 \x01(\r\x12\x15\n\rmax_bad_words\x18\x03 \x01(\r\x12\x18\n\x10max_stop_strings\x18\x04 \x01(\r\x12\x1a\n\x12max_stop_token_ids\x18\x05 \x01(\r\x12\x14\n\x0cmax_logprobs\x18\x06 \x01(\r\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x32\n\x0fmax_stream_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdc\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.lepton.v1.ModelState\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x12\n\nparameters\x18\t \x01(\x04\x12+\n\x0c\x63\x61pabilities\x18\n \x03(\x0e\x32\x15.lepton.v1.Capability\x12\x10\n\x08\x61\x64\x61pters\x18\x0b \x03(\t\x12!\n\x06limits\x18\x0c \x01(\x0b\x32\x11.lepton.v1.Limits\x12\x33\n\x10\x64\x65\x66\x61ult_sampling\x18\r \x01(\x0b\x32\x19.lepton.v1.SamplingParams\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Model\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.lepton.v1.Model*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*l\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x03\x32\x9e\x01\n\x0cModelService\x12\x43\n\x08GetModel\x12\x1a.lepton.v1.GetModelRequest\x1a\x1b.lepton.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.lepton.v1.ListModelsRequest\x1a\x1d.lepton.v1.ListModelsResponseB7\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lepton/v1/model.proto\x12\tlepton.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18lepton/v1/sampling.proto\"\x94\x02\n\x06Limits\x12\r\n\x05max_n\x18\x01 \x01(\r\x12\x16\n\x0emax_logit_bias\x18\x02 \x01(\r\x12\x15\n\rmax_bad_words\x18\x03 \x01(\r\x12\x18\n\x10max_stop_strings\x18\x04 \x01(\r\x12\x1a\n\x12max_stop_token_ids\x18\x05 \x01(\r\x12\x14\n\x0cmax_logprobs\x18\x06 \x01(\r\x12\x19\n\x11max_request_bytes\x18\x07 \x01(\x04\x12\x32\n\x0fmax_stream_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0emax_queue_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdc\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.lepton.v1.ModelState\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x12\n\nparameters\x18\t \x01(\x04\x12+\n\x0c\x63\x61pabilities\x18\n \x03(\x0e\x32\x15.lepton.v1.Capability\x12\x10\n\x08\x61\x64\x61pters\x18\x0b \x03(\t\x12!\n\x06limits\x18\x0c \x01(\x0b\x32\x11.lepton.v1.Limits\x12\x33\n\x10\x64\x65\x66\x61ult_sampling\x18\r \x01(\x0b\x32\x19.lepton.v1.SamplingParams\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Model\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.lepton.v1.Model*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*l\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x14\n\x10\x43\x41PABILITY_SCORE\x10\x02\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x03\x32\x9e\x01\n\x0cModelService\x12\x43\n\x08GetModel\x12\x1a.lepton.v1.GetModelRequest\x1a\x1b.lepton.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.lepton.v1.ListModelsRequest\x1a\x1d.lepton.v1.ListModelsResponseB7\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.v1.model_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.lepton.v1P\001Z$lepton.dev/protos/lepton/v1;leptonv1'
-  _globals['_MODELSTATE']._serialized_start=837
-  _globals['_MODELSTATE']._serialized_end=976
-  _globals['_CAPABILITY']._serialized_start=978
-  _globals['_CAPABILITY']._serialized_end=1086
+  _globals['_MODELSTATE']._serialized_start=888
+  _globals['_MODELSTATE']._serialized_end=1027
+  _globals['_CAPABILITY']._serialized_start=1029
+  _globals['_CAPABILITY']._serialized_end=1137
   _globals['_LIMITS']._serialized_start=95
-  _globals['_LIMITS']._serialized_end=320
-  _globals['_MODEL']._serialized_start=323
-  _globals['_MODEL']._serialized_end=671
-  _globals['_GETMODELREQUEST']._serialized_start=673
-  _globals['_GETMODELREQUEST']._serialized_end=704
-  _globals['_GETMODELRESPONSE']._serialized_start=706
-  _globals['_GETMODELRESPONSE']._serialized_end=757
-  _globals['_LISTMODELSREQUEST']._serialized_start=759
-  _globals['_LISTMODELSREQUEST']._serialized_end=778
-  _globals['_LISTMODELSRESPONSE']._serialized_start=780
-  _globals['_LISTMODELSRESPONSE']._serialized_end=834
-  _globals['_MODELSERVICE']._serialized_start=1089
-  _globals['_MODELSERVICE']._serialized_end=1247
+  _globals['_LIMITS']._serialized_end=371
+  _globals['_MODEL']._serialized_start=374
+  _globals['_MODEL']._serialized_end=722
+  _globals['_GETMODELREQUEST']._serialized_start=724
+  _globals['_GETMODELREQUEST']._serialized_end=755
+  _globals['_GETMODELRESPONSE']._serialized_start=757
+  _globals['_GETMODELRESPONSE']._serialized_end=808
+  _globals['_LISTMODELSREQUEST']._serialized_start=810
+  _globals['_LISTMODELSREQUEST']._serialized_end=829
+  _globals['_LISTMODELSRESPONSE']._serialized_start=831
+  _globals['_LISTMODELSRESPONSE']._serialized_end=885
+  _globals['_MODELSERVICE']._serialized_start=1140
+  _globals['_MODELSERVICE']._serialized_end=1298
 # @@protoc_insertion_point(module_scope)

@@ -95,6 +95,7 @@ class Limits(_message.Message):
     MAX_LOGPROBS_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     MAX_STREAM_TIME_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_TIME_FIELD_NUMBER: _builtins.int
     max_n: _builtins.int
     """SamplingParams.n."""
     max_logit_bias: _builtins.int
@@ -113,6 +114,10 @@ class Limits(_message.Message):
     def max_stream_time(self) -> _duration_pb2.Duration:
         """The longest that a stream may take, where the server bounds it. Unset: no bound."""
 
+    @_builtins.property
+    def max_queue_time(self) -> _duration_pb2.Duration:
+        """The longest that a request may wait before it begins to run, where the server bounds it. Unset: no bound."""
+
     def __init__(
         self,
         *,
@@ -124,10 +129,11 @@ class Limits(_message.Message):
         max_logprobs: _builtins.int = ...,
         max_request_bytes: _builtins.int = ...,
         max_stream_time: _duration_pb2.Duration | None = ...,
+        max_queue_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_stream_time", b"max_stream_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_queue_time", b"max_queue_time", "max_stream_time", b"max_stream_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bad_words", b"max_bad_words", "max_logit_bias", b"max_logit_bias", "max_logprobs", b"max_logprobs", "max_n", b"max_n", "max_request_bytes", b"max_request_bytes", "max_stop_strings", b"max_stop_strings", "max_stop_token_ids", b"max_stop_token_ids", "max_stream_time", b"max_stream_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bad_words", b"max_bad_words", "max_logit_bias", b"max_logit_bias", "max_logprobs", b"max_logprobs", "max_n", b"max_n", "max_queue_time", b"max_queue_time", "max_request_bytes", b"max_request_bytes", "max_stop_strings", b"max_stop_strings", "max_stop_token_ids", b"max_stop_token_ids", "max_stream_time", b"max_stream_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from lepton.v1 import chat_pb2 as lepton_dot_v1_dot_chat__pb2
 from lepton.v1 import tokens_pb2 as lepton_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lepton/v1/scoring.proto\x12\tlepton.v1\x1a\x14lepton/v1/chat.proto\x1a\x16lepton/v1/tokens.proto\"\x99\x03\n\x0cScoreRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x13.lepton.v1.TokenIdsH\x00\x12%\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x15.lepton.v1.ChatPromptH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctop_logprobs\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x10return_token_ids\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x15\n\x08priority\x18\t \x01(\x05H\x04\x88\x01\x01\x12\x0f\n\x07\x61\x64\x61pter\x18\n \x01(\t\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x0b \x01(\x08H\x05\x88\x01\x01\x42\x08\n\x06promptB\x11\n\x0f_context_tokensB\x0f\n\r_top_logprobsB\x13\n\x11_return_token_idsB\x0b\n\t_priorityB\x15\n\x13_add_special_tokens\"\xe2\x01\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12*\n\x08logprobs\x18\x04 \x01(\x0b\x32\x18.lepton.v1.TokenLogprobs\x12\x15\n\rtotal_logprob\x18\x05 \x01(\x01\x12\x12\n\nperplexity\x18\x06 \x01(\x01\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.lepton.v1.Usage\x12#\n\x07timings\x18\x08 \x01(\x0b\x32\x12.lepton.v1.Timings2L\n\x0eScoringService\x12:\n\x05Score\x12\x17.lepton.v1.ScoreRequest\x1a\x18.lepton.v1.ScoreResponseB7\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lepton/v1/scoring.proto\x12\tlepton.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14lepton/v1/chat.proto\x1a\x16lepton/v1/tokens.proto\"\xcc\x03\n\x0cScoreRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x13.lepton.v1.TokenIdsH\x00\x12%\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x15.lepton.v1.ChatPromptH\x00\x12\r\n\x05model\x18\x04 \x01(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctop_logprobs\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x10return_token_ids\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x15\n\x08priority\x18\t \x01(\x05H\x04\x88\x01\x01\x12\x0f\n\x07\x61\x64\x61pter\x18\n \x01(\t\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x0b \x01(\x08H\x05\x88\x01\x01\x12\x31\n\x0emax_queue_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06promptB\x11\n\x0f_context_tokensB\x0f\n\r_top_logprobsB\x13\n\x11_return_token_idsB\x0b\n\t_priorityB\x15\n\x13_add_special_tokens\"\xe2\x01\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12*\n\x08logprobs\x18\x04 \x01(\x0b\x32\x18.lepton.v1.TokenLogprobs\x12\x15\n\rtotal_logprob\x18\x05 \x01(\x01\x12\x12\n\nperplexity\x18\x06 \x01(\x01\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.lepton.v1.Usage\x12#\n\x07timings\x18\x08 \x01(\x0b\x32\x12.lepton.v1.Timings2L\n\x0eScoringService\x12:\n\x05Score\x12\x17.lepton.v1.ScoreRequest\x1a\x18.lepton.v1.ScoreResponseB7\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +35,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.v1.scoring_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.lepton.v1P\001Z$lepton.dev/protos/lepton/v1;leptonv1'
-  _globals['_SCOREREQUEST']._serialized_start=85
-  _globals['_SCOREREQUEST']._serialized_end=494
-  _globals['_SCORERESPONSE']._serialized_start=497
-  _globals['_SCORERESPONSE']._serialized_end=723
-  _globals['_SCORINGSERVICE']._serialized_start=725
-  _globals['_SCORINGSERVICE']._serialized_end=801
+  _globals['_SCOREREQUEST']._serialized_start=117
+  _globals['_SCOREREQUEST']._serialized_end=577
+  _globals['_SCORERESPONSE']._serialized_start=580
+  _globals['_SCORERESPONSE']._serialized_end=806
+  _globals['_SCORINGSERVICE']._serialized_start=808
+  _globals['_SCORINGSERVICE']._serialized_end=884
 # @@protoc_insertion_point(module_scope)

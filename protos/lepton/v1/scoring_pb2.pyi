@@ -5,6 +5,7 @@ Scoring text that is given."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lepton.v1 import chat_pb2 as _chat_pb2
@@ -37,6 +38,7 @@ class ScoreRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_TIME_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text, tokenised with the special tokens that the tokenizer adds (add_special_tokens)."""
     model: _builtins.str
@@ -67,6 +69,10 @@ class ScoreRequest(_message.Message):
     def chat(self) -> _chat_pb2.ChatPrompt:
         """A conversation, rendered by the model's chat template, by default without the opening of a further turn."""
 
+    @_builtins.property
+    def max_queue_time(self) -> _duration_pb2.Duration:
+        """As GenerateRequest.max_queue_time."""
+
     def __init__(
         self,
         *,
@@ -81,10 +87,11 @@ class ScoreRequest(_message.Message):
         priority: _builtins.int | None = ...,
         adapter: _builtins.str = ...,
         add_special_tokens: _builtins.bool | None = ...,
+        max_queue_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_context_tokens", b"_context_tokens", "_priority", b"_priority", "_return_token_ids", b"_return_token_ids", "_top_logprobs", b"_top_logprobs", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "context_tokens", b"context_tokens", "priority", b"priority", "prompt", b"prompt", "return_token_ids", b"return_token_ids", "text", b"text", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_context_tokens", b"_context_tokens", "_priority", b"_priority", "_return_token_ids", b"_return_token_ids", "_top_logprobs", b"_top_logprobs", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "context_tokens", b"context_tokens", "max_queue_time", b"max_queue_time", "priority", b"priority", "prompt", b"prompt", "return_token_ids", b"return_token_ids", "text", b"text", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_context_tokens", b"_context_tokens", "_priority", b"_priority", "_return_token_ids", b"_return_token_ids", "_top_logprobs", b"_top_logprobs", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "context_tokens", b"context_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "text", b"text", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_context_tokens", b"_context_tokens", "_priority", b"_priority", "_return_token_ids", b"_return_token_ids", "_top_logprobs", b"_top_logprobs", "adapter", b"adapter", "add_special_tokens", b"add_special_tokens", "chat", b"chat", "context_tokens", b"context_tokens", "max_queue_time", b"max_queue_time", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "text", b"text", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015

@@ -19,6 +19,48 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Rejections(_message.Message):
+    """Refused requests by reason: see ErrorReason. Counters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FULL_FIELD_NUMBER: _builtins.int
+    QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    DEADLINE_UNATTAINABLE_FIELD_NUMBER: _builtins.int
+    TENANT_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    TENANT_QUEUE_FULL_FIELD_NUMBER: _builtins.int
+    TENANT_TOKEN_RATE_FIELD_NUMBER: _builtins.int
+    queue_full: _builtins.int
+    """QUEUE_FULL."""
+    queue_timeout: _builtins.int
+    """QUEUE_TIMEOUT."""
+    deadline_unattainable: _builtins.int
+    """DEADLINE_UNATTAINABLE, whether load was the cause or not."""
+    tenant_concurrency: _builtins.int
+    """TENANT_CONCURRENCY_EXCEEDED."""
+    tenant_queue_full: _builtins.int
+    """TENANT_QUEUE_FULL."""
+    tenant_token_rate: _builtins.int
+    """TENANT_TOKEN_RATE_EXCEEDED."""
+    def __init__(
+        self,
+        *,
+        queue_full: _builtins.int = ...,
+        queue_timeout: _builtins.int = ...,
+        deadline_unattainable: _builtins.int = ...,
+        tenant_concurrency: _builtins.int = ...,
+        tenant_queue_full: _builtins.int = ...,
+        tenant_token_rate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_unattainable", b"deadline_unattainable", "queue_full", b"queue_full", "queue_timeout", b"queue_timeout", "tenant_concurrency", b"tenant_concurrency", "tenant_queue_full", b"tenant_queue_full", "tenant_token_rate", b"tenant_token_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rejections: _TypeAlias = Rejections  # noqa: Y015
+
+@_typing.final
 class Stats(_message.Message):
     """The figures."""
 
@@ -33,11 +75,13 @@ class Stats(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    WAITING_TOKENS_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     ABORTED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     PREEMPTIONS_FIELD_NUMBER: _builtins.int
+    REJECTIONS_FIELD_NUMBER: _builtins.int
     KV_BLOCKS_TOTAL_FIELD_NUMBER: _builtins.int
     KV_BLOCKS_FREE_FIELD_NUMBER: _builtins.int
     KV_BLOCKS_REFERENCED_FIELD_NUMBER: _builtins.int
@@ -63,8 +107,12 @@ class Stats(_message.Message):
     """Gauge: requests admitted and waiting for memory or a place in the batch."""
     max_running: _builtins.int
     """The most requests computed at once."""
+    waiting_tokens: _builtins.int
+    """Gauge: prompt tokens of the requests that wait."""
     rejected: _builtins.int
-    """Counter: requests refused because the queue was full."""
+    """Counter: requests refused for want of capacity: the queue was full, they waited longer than max_queue_time, or the
+    load let them miss their deadline. More replicas would have served them; not so those over a tenant's limit.
+    """
     finished: _builtins.int
     """Counter: requests that finished, for whatever FinishReason."""
     aborted: _builtins.int
@@ -110,6 +158,10 @@ class Stats(_message.Message):
         """time - start_time."""
 
     @_builtins.property
+    def rejections(self) -> Global___Rejections:
+        """Refused requests by reason, those over a tenant's limit included."""
+
+    @_builtins.property
     def mean_service_time(self) -> _duration_pb2.Duration:
         """Mean service time, from the first step to the end, of the requests that finished lately. Unset: none has."""
 
@@ -125,11 +177,13 @@ class Stats(_message.Message):
         running: _builtins.int = ...,
         waiting: _builtins.int = ...,
         max_running: _builtins.int = ...,
+        waiting_tokens: _builtins.int = ...,
         rejected: _builtins.int = ...,
         finished: _builtins.int = ...,
         aborted: _builtins.int = ...,
         failed: _builtins.int = ...,
         preemptions: _builtins.int = ...,
+        rejections: Global___Rejections | None = ...,
         kv_blocks_total: _builtins.int = ...,
         kv_blocks_free: _builtins.int = ...,
         kv_blocks_referenced: _builtins.int = ...,
@@ -144,9 +198,9 @@ class Stats(_message.Message):
         mean_service_time: _duration_pb2.Duration | None = ...,
         steps: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_service_time", b"mean_service_time", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_service_time", b"mean_service_time", "rejections", b"rejections", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "draining", b"draining", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_service_time", b"mean_service_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "draining", b"draining", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_service_time", b"mean_service_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "rejections", b"rejections", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,11 +8,17 @@ from google.rpc.status_pb2 import Status
 
 from lepton.v1.errors_pb2 import ErrorReason
 from lepton_engine.errors import (
+    AdmissionError,
     DeadlineExceededError,
+    DeadlineUnattainableError,
     EngineDeadError,
     InvalidRequestError,
     QueueFullError,
+    QueueTimeoutError,
     RequestFailedError,
+    TenantConcurrencyError,
+    TenantQueueFullError,
+    TenantTokenRateError,
     UnsupportedError,
 )
 from lepton_service import errors
@@ -40,7 +46,22 @@ _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorReason.ERROR_REASON_REQUEST_FAILED: grpc.StatusCode.INTERNAL,
     ErrorReason.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+    ErrorReason.ERROR_REASON_QUEUE_TIMEOUT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_TENANT_QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_DEADLINE_UNATTAINABLE: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+
+# Why the engine has refused a request; the most general last.
+_REFUSALS: tuple[tuple[type[AdmissionError], ErrorReason.ValueType], ...] = (
+    (QueueTimeoutError, ErrorReason.ERROR_REASON_QUEUE_TIMEOUT),
+    (DeadlineUnattainableError, ErrorReason.ERROR_REASON_DEADLINE_UNATTAINABLE),
+    (TenantConcurrencyError, ErrorReason.ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED),
+    (TenantQueueFullError, ErrorReason.ERROR_REASON_TENANT_QUEUE_FULL),
+    (TenantTokenRateError, ErrorReason.ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED),
+    (AdmissionError, ErrorReason.ERROR_REASON_QUEUE_FULL),
+)
 
 
 def code_of(status: Status) -> grpc.StatusCode:
@@ -57,9 +78,8 @@ def to_status(error: Exception) -> Status:
         return _service_status(errors.UnsupportedFieldError(field, error.reason))
     if isinstance(error, InvalidRequestError):
         return _service_status(errors.InvalidFieldError(proto_path(error.field), error.reason))
-    if isinstance(error, QueueFullError):
-        delay = RETRY_WHEN_UNKNOWN_SECONDS if error.retry_after is None else error.retry_after
-        return _status(ErrorReason.ERROR_REASON_QUEUE_FULL, str(error), _retry(delay))
+    if isinstance(error, AdmissionError):
+        return _refusal_status(error)
     if isinstance(error, DeadlineExceededError):
         return _status(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, str(error))
     if isinstance(error, EngineDeadError):
@@ -67,6 +87,15 @@ def to_status(error: Exception) -> Status:
     if isinstance(error, RequestFailedError):
         return _status(ErrorReason.ERROR_REASON_REQUEST_FAILED, str(error))
     return _status(ErrorReason.ERROR_REASON_INTERNAL, f"internal error ({type(error).__name__}); see the server's log")
+
+
+def _refusal_status(error: AdmissionError) -> Status:
+    reason = next(reason for kind, reason in _REFUSALS if isinstance(error, kind))
+    delay = error.retry_after
+    if delay is None and isinstance(error, QueueFullError):
+        delay = RETRY_WHEN_UNKNOWN_SECONDS
+    details = [] if delay is None else [_retry(delay)]
+    return _status(reason, str(error), *details, metadata=error.details)
 
 
 def _service_status(error: errors.ServiceError) -> Status:
