@@ -55,7 +55,7 @@ def test_a_deadline_fails_and_a_time_limit_ends() -> None:
     assert loop.told[queued[0].key].error == "DeadlineExceededError"
     assert loop.told[queued[1].key].reasons == {0: "time_limit"}
     assert loop.tokens(queued[1]) == []
-    assert loop.scheduler.finished == {"error": 2, "time_limit": 2}
+    assert loop.scheduler.finished == {"abort": 2, "time_limit": 2}
     loop.assert_drained()
 
 
