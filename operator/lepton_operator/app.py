@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from lepton_operator.events import Recorder
@@ -33,6 +33,8 @@ from lepton_operator.web import WebServer
 
 EXIT_OK, EXIT_FAILED = 0, 1
 SHUTDOWN_SECONDS = 5.0
+MAX_NOTES = 1024
+"""Events of decisions that wait to be written; more are left to the log."""
 
 _log = logging.getLogger("lepton.operator")
 
@@ -47,7 +49,7 @@ class Operator:
         self.stores = Stores(self.queue.add)
         self.scraper = Scraper(settings.stats_interval)
         self.scaling = ScalingLoop(
-            self.stores, self.scraper, settings.stats_interval, self.queue.add, self._on_decision
+            self.stores, self.scraper, settings.stats_interval, partial(self.queue.add, urgent=True), self._on_decision
         )
         self.telemetry = Telemetry(lambda: len(self.queue), lambda: self.leadership.held, self.scaling.live)
         self.client = Client(access, self.leadership.identity, self.leadership.check, self.telemetry.called)
@@ -57,7 +59,7 @@ class Operator:
             self.client, self.stores, settings.pods, self.scaling, self.recorder, self._pod_monitors
         )
         self.web = WebServer(self.telemetry.text, lambda: True, self._synced)
-        self._notes: set[asyncio.Task[None]] = set()
+        self._notes: asyncio.Queue[tuple[Model, str, str]] = asyncio.Queue(MAX_NOTES)
         self._stop = asyncio.Event()
 
     def _watchers(self) -> list[Watcher]:
@@ -132,6 +134,7 @@ class Operator:
                     group.create_task(self._worker())
                 group.create_task(self.scaling.run())
                 group.create_task(self._resync())
+                group.create_task(self._tell_decisions())
         except BaseExceptionGroup as errors:
             lost = errors.subgroup(LostLeaseError)
             if lost is not None:
@@ -182,22 +185,16 @@ class Operator:
         self.telemetry.scaled(before, after)
         _log.info("scaling", extra={"model": "/".join(model.key), "before": before, "after": after, "reason": why})
         reason = "ScaledUp" if after > before else "ScaledDown"
-        self._note(self.recorder.record(model, "Normal", reason, "Scale", f"{before} -> {after} replicas; {why}"))
+        with contextlib.suppress(asyncio.QueueFull):  # The log has it.
+            self._notes.put_nowait((model, reason, f"{before} -> {after} replicas; {why}"))
 
-    def _note(self, writing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(writing)
-        self._notes.add(task)
-        task.add_done_callback(self._noted)
-
-    def _noted(self, task: asyncio.Task[None]) -> None:
-        self._notes.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.info("event not written", extra={"error": str(task.exception())})
+    async def _tell_decisions(self) -> None:
+        """Events of the decisions, one after the other: what they tell of has precedence."""
+        while True:
+            model, reason, note = await self._notes.get()
+            await self.recorder.record(model, "Normal", reason, "Scale", note)
 
     async def _close(self) -> None:
-        for task in self._notes:
-            task.cancel()
-        await asyncio.gather(*self._notes, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_SECONDS):
                 await self.leadership.release(self.client)

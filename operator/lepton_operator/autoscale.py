@@ -151,7 +151,7 @@ class Autoscaler:
 
         lasting = self._lasting(sample, panic)
         capacity = max(sample.ready, 1) * spec.target_streams
-        if panic >= PANIC_FACTOR * capacity:
+        if load >= PANIC_FACTOR * capacity:
             self._panic_until = sample.time + spec.stable_seconds
         panicking = sample.time < self._panic_until
         memory = _pods(stable_kv * 100, spec.target_kv_percent)

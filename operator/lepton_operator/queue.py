@@ -17,8 +17,9 @@ class KeyedQueue(Generic[K]):
 
     def __init__(self) -> None:
         self._due: dict[K, float] = {}  # insertion order is the order of the queue; the value is when it came due
+        self._urgent: dict[K, float] = {}  # those that come first
         self._working: set[K] = set()
-        self._again: set[K] = set()
+        self._again: dict[K, bool] = {}  # whether urgent
         self._later: list[tuple[float, int, K]] = []
         self._when: dict[K, float] = {}
         self._failures: dict[K, int] = {}
@@ -26,14 +27,20 @@ class KeyedQueue(Generic[K]):
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self._due) + len(self._urgent)
 
-    def add(self, key: K) -> None:
-        """Makes a key due now."""
+    def add(self, key: K, *, urgent: bool = False) -> None:
+        """Makes a key due now.
+
+        Args:
+            urgent: before all that are not, such as a model whose load has grown among many that report progress.
+        """
         if key in self._working:
-            self._again.add(key)
-        elif key not in self._due:
-            self._due[key] = asyncio.get_running_loop().time()
+            self._again[key] = self._again.get(key, False) or urgent
+        elif key not in self._urgent:
+            since = self._due.pop(key, None) if urgent else self._due.get(key)
+            due = self._urgent if urgent else self._due
+            due[key] = asyncio.get_running_loop().time() if since is None else since
             self._wake.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -71,9 +78,9 @@ class KeyedQueue(Generic[K]):
                 if self._when.get(key) == when:
                     del self._when[key]
                     self.add(key)
-            if self._due:
-                key = next(iter(self._due))
-                since = self._due.pop(key)
+            if due := self._urgent or self._due:
+                key = next(iter(due))
+                since = due.pop(key)
                 self._working.add(key)
                 return key, now - since
             self._wake.clear()
@@ -88,5 +95,4 @@ class KeyedQueue(Generic[K]):
         """Ends the work on a key."""
         self._working.discard(key)
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self.add(key, urgent=self._again.pop(key))

@@ -56,27 +56,35 @@ class Operator:
         name: its user is `operator-NAME`, by which the audit log tells operators apart.
         server: another way to the API server than the straight one: a relay's.
         args: more arguments of the command.
+        group: whose rights it has. home: the namespace that it takes for its own.
     """
 
     def __init__(
-        self, plane: ControlPlane, name: str = "a", args: Sequence[str] = SHORT_LEASE, server: str | None = None
+        self,
+        plane: ControlPlane,
+        name: str = "a",
+        args: Sequence[str] = SHORT_LEASE,
+        server: str | None = None,
+        group: str = GROUP,
+        home: str = NAMESPACE,
     ) -> None:
         self.plane = plane
         self.name = name
+        self.home = home
         self.user = f"operator-{name}"
         self.args = list(args)
         folder = plane.folder / "operators"
         folder.mkdir(exist_ok=True)
         self.kubeconfig = folder / f"{name}.kubeconfig"
         if not self.kubeconfig.exists():
-            access = plane.access(self.user, [GROUP])
+            access = plane.access(self.user, [group])
             (replace(access, server=server) if server else access).write(self.kubeconfig)
         self.log = folder / f"{name}.log"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        environment |= {"KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.user, "POD_NAMESPACE": NAMESPACE}
+        environment |= {"KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.user, "POD_NAMESPACE": self.home}
         (self.metrics_port,) = free_ports(1)
         own = ("--metrics-host=127.0.0.1", f"--metrics-port={self.metrics_port}", f"--lease-name={LEASE}")
         command = self.plane.command(LEPTON, "operator", *own, *self.args)

@@ -143,7 +143,7 @@ class Autoscaling(Struct, frozen=True, kw_only=True):
     panic_seconds: Annotated[
         int,
         meta(
-            "Load averaged over this long raises replicas at once when it is at least twice what the ready ones take.",
+            "The mean over this long counts while the load is twice what the ready pods take, and stableSeconds after.",
             ge=1,
             le=600,
         ),
