@@ -35,7 +35,7 @@ class Listener:
 
     Attributes:
         port: where it listens, known once `bind` has returned.
-        tracker: the calls in flight.
+        tracker: the calls in flight. interceptors: outermost first; calls of the HTTP port go through them, too.
         closing: set when the server is to end its own streams (watches, reflection).
     """
 
@@ -44,8 +44,9 @@ class Listener:
         self.tracker = CallTracker()
         self.closing = asyncio.Event()
         self.state = state
+        self.interceptors = [AccessLogInterceptor(), TrackingInterceptor(self.tracker), ErrorInterceptor(on_error)]
         self.server = grpc.aio.server(
-            interceptors=[AccessLogInterceptor(), TrackingInterceptor(self.tracker), ErrorInterceptor(on_error)],
+            interceptors=self.interceptors,
             options=channel_arguments(options),
         )
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(state.health, self.closing), self.server)

@@ -1,0 +1,102 @@
+"""The HTTP port's paths as an ASGI application."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc
+from lepton_service.http.about import About
+from lepton_service.http.endpoint import Check, Endpoint, Handler, Running
+from lepton_service.http.errors import HTTPError
+from lepton_service.http.exchange import TIMEOUT_HEADER, Exchange
+from lepton_service.http.generation import Generation
+from lepton_service.http.in_process import Methods
+from lepton_service.http.options import HTTPOptions
+from lepton_service.http.playground import Figures, StaticFile
+from lepton_service.servicers.generation import GenerationServicer
+from lepton_service.servicers.model import ModelServicer
+from lepton_service.servicers.stats import StatsServicer
+from lepton_service.state import ServerState
+
+
+async def _everyone(exchange: Exchange) -> None:
+    """The check of paths that are open to all."""
+
+
+def http_app(
+    state: ServerState,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    options: HTTPOptions,
+    running: Running,
+    closing: asyncio.Event,
+    check: Check = _everyone,
+) -> Starlette:
+    """The application.
+
+    Args:
+        interceptors: of the inference server: what it asks of a call is asked here.
+        closing: set when the server ends its own streams, the playground's figures.
+        check: raises where a caller may not read its request's body in at all.
+    """
+    methods = Methods(interceptors)
+    server: Any = methods
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(state), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(state), server)
+    stats_pb2_grpc.add_StatsServiceServicer_to_server(StatsServicer(state, closing), server)
+    generation, about = Generation(state, methods), About(state, methods)
+
+    def get(path: str, handler: Handler, check: Check = check) -> Route:
+        endpoint = Endpoint(state, running, handler, takes_body=False, check=check)
+        return Route(path, endpoint, methods=["GET"])
+
+    def post(path: str, handler: Handler) -> Route:
+        endpoint = Endpoint(state, running, handler, takes_body=True, check=check)
+        return Route(path, endpoint, methods=["POST"])
+
+    routes = [
+        post("/v1/completions", generation.completions),
+        post("/v1/chat/completions", generation.chat),
+        post("/v1/embeddings", about.embeddings),
+        get("/v1/models", about.models),
+        get("/v1/models/{name:path}", about.model),
+        get("/health", about.health, _everyone),
+        get("/", StaticFile("index.html").handle, _everyone),
+        get("/playground.css", StaticFile("playground.css").handle, _everyone),
+        get("/playground.js", StaticFile("playground.js").handle, _everyone),
+        get("/playground/stats", Figures(methods).handle),
+    ]
+    middleware = []
+    if options.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(options.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "x-request-id", "traceparent", TIMEOUT_HEADER],
+                expose_headers=["x-request-id", "retry-after", "retry-after-ms"],
+            )
+        )
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={404: _no_path, 405: _no_method})
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _no_path(request: Request, error: Any) -> Response:
+    return _error(HTTPError(404, f"there is no path {request.url.path[:200]!r}", code="unknown_path"))
+
+
+async def _no_method(request: Request, error: Any) -> Response:
+    found = HTTPError(405, f"{request.method} is not allowed for {request.url.path[:200]!r}", code="unknown_method")
+    return _error(found, error.headers)
+
+
+def _error(error: HTTPError, headers: Any = None) -> Response:
+    return Response(error.body(), error.status, {**error.headers(), **(headers or {})})

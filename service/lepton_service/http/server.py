@@ -1,0 +1,176 @@
+"""The HTTP server of a front end, in the same event loop as its gRPC servers."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lepton_service.http.app import http_app
+from lepton_service.http.endpoint import Running
+from lepton_service.http.options import HTTPOptions
+from lepton_service.server import Listener, PortInUseError
+
+BACKLOG = 2048
+IDLE_SECONDS = 75
+# A peer that has vanished is found by the kernel: after so much silence, by so many probes, or by data unacknowledged.
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
+
+_log = logging.getLogger("lepton.serve")
+
+
+class _Protocol(HttpToolsProtocol):
+    """Tells requests who the peer's certificate says that it is, in the form of gRPC's `auth_context`."""
+
+    def connection_made(self, transport: Any) -> None:
+        """A connection has come."""
+        super().connection_made(transport)
+        certificate = transport.get_extra_info("peercert")
+        if certificate:
+            self.app_state = {**self.app_state, "security": security(certificate)}
+
+
+def security(certificate: dict[str, Any]) -> dict[str, list[bytes]]:
+    """A peer's certificate, as `ssl` gives it, as properties of gRPC's `auth_context`."""
+    names = [value.encode() for kind, value in certificate.get("subjectAltName", ())]
+    common = [value.encode() for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    found = {"x509_common_name": common, "x509_subject_alternative_name": names}
+    return {"transport_security_type": [b"ssl"], **{key: values for key, values in found.items() if values}}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: the front end has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the signals alone."""
+        yield
+
+
+class HTTPServer:
+    """The HTTP port, as an attachment of a front end.
+
+    Args:
+        inference: the gRPC server whose interceptors its calls go through, and with which it begins to end.
+        tls: None serves plain HTTP.
+
+    Attributes:
+        port: where it listens, known once `start` has returned.
+    """
+
+    def __init__(
+        self, inference: Listener, options: HTTPOptions, tls: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
+        self.port = 0
+        self.options = options
+        self.running = Running()
+        self._inference = inference
+        self._tls = tls
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to take requests.
+
+        Raises:
+            PortInUseError, TLSError.
+        """
+        self._socket = _listening(self.options.host, self.options.port)
+        self.port = self._socket.getsockname()[1]
+        app = http_app(
+            self._inference.state,
+            self._inference.interceptors,
+            self.options,
+            self.running,
+            self._inference.closing,
+        )
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS,
+        )
+        config.load()
+        if self._tls is not None:
+            config.ssl = self._tls()
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        self._server = _Server(config)
+        self._life = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started and not self._life.done():  # noqa: ASYNC110 (uvicorn sets no event)
+            await asyncio.sleep(0.005)
+        if self._life.done():
+            await self._life
+        self._watch = asyncio.create_task(self._close_with_inference())
+        scheme = "http" if self._tls is None else "https"
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        _log.info("%s on %s:%d", scheme, host, self.port)
+
+    async def _close_with_inference(self) -> None:
+        """Takes no more connections from when the gRPC server takes none."""
+        await self._inference.closing.wait()
+        self._exit()
+
+    def _exit(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def stop(self, grace: float) -> bool:
+        """Takes no more requests, and waits `grace` seconds at most for those that run.
+
+        Returns:
+            Whether they all ended by themselves; those that did not are told that the server ends.
+        """
+        if self._life is None:
+            return True
+        self._exit()
+        clean = True
+        try:
+            async with asyncio.timeout(grace):
+                await self.running.idle.wait()
+        except TimeoutError:
+            clean = False
+        finally:
+            self.running.cut()
+            await self.running.idle.wait()  # their clients are being told
+            assert self._server is not None
+            self._server.force_exit = True
+            await asyncio.wait({self._life})
+            if self._watch is not None:
+                self._watch.cancel()
+        await self._life
+        return clean
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PortInUseError: the address is taken, or is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        found.bind((host, port))
+        found.listen(BACKLOG)
+        found.setblocking(False)
+    except OSError as error:
+        found.close()
+        raise PortInUseError(f"cannot listen on {host}:{port} for HTTP: {error.strerror or error}") from error
+    return found
