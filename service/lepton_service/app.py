@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lepton_engine.errors import EngineDeadError, LeptonError
+from lepton_service.attachments import Attachment
 from lepton_service.drain import drain
 from lepton_service.engine_api import Engine
 from lepton_service.errors import EngineUnavailableError
@@ -43,6 +44,11 @@ class FrontEnd:
 
     Args:
         make_engine: creates the engine (importing what it needs) without loading the model.
+
+    Attributes:
+        attachments: what starts after the gRPC listeners and drains with the inference port; see `attach`.
+        observers: attachments that end last.
+        index: number of this front end among those that share an engine, 0 for the first.
     """
 
     def __init__(self, options: ServerOptions, model_name: str, make_engine: MakeEngine) -> None:
@@ -56,6 +62,17 @@ class FrontEnd:
         self._failed = asyncio.Event()
         self.inference: Listener | None = None
         self.control: Listener | None = None
+        self.attachments: list[Attachment] = []
+        self.observers: list[Attachment] = []
+        self.index = 0
+
+    def attach(self, attachment: Attachment, *, last: bool = False) -> None:
+        """Gives the front end another port or task of its own; before `start`.
+
+        Args:
+            last: it ends after every call has (metrics), rather than draining along with the inference port (HTTP).
+        """
+        (self.observers if last else self.attachments).append(attachment)
 
     async def start(self) -> None:
         """Listens on both ports and answers health; loads nothing yet.
@@ -70,6 +87,8 @@ class FrontEnd:
         security = "plaintext" if self.options.tls is None else "TLS" if self.options.tls.client_ca is None else "mTLS"
         _log.info("inference on %s:%d (%s)", self.options.host, self.inference.port, security)
         _log.info("control on %s:%d (plaintext)", self.options.control_host, self.control.port)
+        for attachment in (*self.observers, *self.attachments):
+            await attachment.start()
 
     async def run(self) -> int:
         """Loads the model and serves until asked to stop.
@@ -89,12 +108,19 @@ class FrontEnd:
             _log.error("%s: %s", type(self.failure).__name__, self.failure)
             self.state.mark_failed()
             await self.inference.stop(FAILURE_GRACE_SECONDS)  # calls end by the engine's error: let them say so
+            await self._end_attachments(0.0)
             await self.control.cancel()
             if self.state.engine is not None:
                 await self.state.engine.shutdown()
             return EXIT_FAILED
-        clean = await drain(self.state, self.inference, self.control, self.options, self.stop.now)
+        clean = await drain(
+            self.state, self.inference, self.control, self.options, self.stop.now, self.attachments, self.observers
+        )
         return EXIT_OK if clean else EXIT_CUT_SHORT
+
+    async def _end_attachments(self, grace: float) -> None:
+        for attachment in (*self.attachments, *self.observers):
+            await attachment.stop(grace)
 
     async def _live(self) -> None:
         """Loads the engine, then watches it; ends with `failure` set when it cannot go on."""
@@ -121,8 +147,13 @@ class FrontEnd:
             self._failed.set()
 
 
-async def serve(options: ServerOptions, model_name: str, make_engine: MakeEngine) -> int:
+async def serve(
+    options: ServerOptions, model_name: str, make_engine: MakeEngine, attach: Callable[[FrontEnd], None] | None = None
+) -> int:
     """Runs a front end until SIGTERM or SIGINT; the second signal ends it at once.
+
+    Args:
+        attach: gives the front end its attachments, before it starts.
 
     Returns:
         The exit status; see `FrontEnd.run`.
@@ -131,6 +162,8 @@ async def serve(options: ServerOptions, model_name: str, make_engine: MakeEngine
         PortInUseError, TLSError: before anything is loaded.
     """
     front = FrontEnd(options, model_name, make_engine)
+    if attach is not None:
+        attach(front)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, front.stop.signal)

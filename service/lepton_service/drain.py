@@ -3,13 +3,16 @@
 1. The named services turn NOT_SERVING, the overall one stays SERVING; new calls are still taken for the propagation
    time, while clients and endpoints learn (refusing first would give errors where GOAWAY alone gives none).
 2. The inference server ends its own streams and sends GOAWAY; running calls go on until they end, or to the timeout.
-3. The control server ends: until then it has told the operator that this server drains.
+   Attachments that take calls (the HTTP port) do the same beside it.
+3. The control server and the observers (metrics) end: until then they have told that this server drains.
 4. The engine ends.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from lepton_service.attachments import Attachment
 from lepton_service.options import ServerOptions
 from lepton_service.server import Listener
 from lepton_service.state import ServerState
@@ -19,12 +22,19 @@ _log = logging.getLogger("lepton.drain")
 
 
 async def drain(
-    state: ServerState, inference: Listener, control: Listener, options: ServerOptions, now: asyncio.Event
+    state: ServerState,
+    inference: Listener,
+    control: Listener,
+    options: ServerOptions,
+    now: asyncio.Event,
+    attachments: Sequence[Attachment] = (),
+    observers: Sequence[Attachment] = (),
 ) -> bool:
     """Drains both servers and ends the engine.
 
     Args:
         now: cuts the drain short when it is set: what still runs is cancelled.
+        attachments: drain with the inference server. observers: end after it.
 
     Returns:
         Whether every call ended by itself.
@@ -35,7 +45,7 @@ async def drain(
     clean = False
     if not now.is_set():
         _log.info("draining: waiting %g s at most for %d calls", options.drain_timeout, inference.tracker.count)
-        stopping = asyncio.ensure_future(inference.stop(options.drain_timeout))
+        stopping = asyncio.ensure_future(_stop(inference, attachments, options.drain_timeout))
         cut = asyncio.ensure_future(now.wait())
         await asyncio.wait({stopping, cut}, return_when=asyncio.FIRST_COMPLETED)
         cut.cancel()
@@ -43,7 +53,16 @@ async def drain(
     if not clean:
         _log.warning("draining: cut short, %d calls are cancelled", inference.tracker.count)
         await inference.cancel()
+        for attachment in attachments:
+            await attachment.stop(0.0)
     await control.cancel()
+    for observer in observers:
+        await observer.stop(0.0)
     if state.engine is not None:
         await state.engine.shutdown()
+    return clean
+
+
+async def _stop(inference: Listener, attachments: Sequence[Attachment], grace: float) -> bool:
+    clean, *_ = await asyncio.gather(inference.stop(grace), *(attachment.stop(grace) for attachment in attachments))
     return clean
