@@ -153,6 +153,7 @@ class Form:
             "token_logprobs": [_finite(row.logprob) for row in rows],
             "top_logprobs": tops if any(tops) else None,
             "text_offset": offsets,
+            "bytes": [known.bytes(row.token) for row in rows],  # beside OpenAI's: tokens may be parts of characters
         }
 
 
