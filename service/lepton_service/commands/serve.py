@@ -17,9 +17,11 @@ from lepton_service.commands.arguments import (
     seconds,
     size,
 )
+from lepton_service.http.options import add_http_arguments, http_options
 from lepton_service.options import CONTROL_PORT, INFERENCE_PORT, MAX_REQUEST_BYTES, ServerOptions, TLSFiles
 
 if TYPE_CHECKING:
+    from lepton_service.app import FrontEnd
     from lepton_service.engine_api import Engine
 
 HELP = "serve a model over gRPC"
@@ -95,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(default: info)"
     )
+    add_http_arguments(parser)
     add_engine_arguments(parser)
 
 
@@ -136,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         options = server_options(args)
+        http = http_options(args)
     except ValueError as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 2
@@ -149,9 +153,15 @@ def run(args: argparse.Namespace) -> int:
     async def make_engine() -> "Engine":
         return await asyncio.to_thread(_engine, args)
 
+    def attach(front: "FrontEnd") -> None:
+        if http is not None:
+            from lepton_service.http.server import HTTPServer
+
+            front.attach(HTTPServer(front, http))
+
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(serve(options, name, make_engine))
+            return runner.run(serve(options, name, make_engine, attach))
     except (PortInUseError, TLSError) as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 1

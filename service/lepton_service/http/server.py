@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lepton_service.app import FrontEnd
 from lepton_service.http.app import http_app
 from lepton_service.http.endpoint import Running
 from lepton_service.http.options import HTTPOptions
-from lepton_service.server import Listener, PortInUseError
+from lepton_service.http.tls import server_context
+from lepton_service.server import PortInUseError
 
 BACKLOG = 2048
 IDLE_SECONDS = 75
@@ -56,25 +57,20 @@ class HTTPServer:
     """The HTTP port, as an attachment of a front end.
 
     Args:
-        inference: the gRPC server whose interceptors its calls go through, and with which it begins to end.
-        tls: None serves plain HTTP.
+        front: whose inference port asks of a call what this one asks, TLS and interceptors alike.
 
     Attributes:
         port: where it listens, known once `start` has returned.
     """
 
-    def __init__(
-        self, inference: Listener, options: HTTPOptions, tls: Callable[[], ssl.SSLContext] | None = None
-    ) -> None:
+    def __init__(self, front: FrontEnd, options: HTTPOptions) -> None:
         self.port = 0
         self.options = options
         self.running = Running()
-        self._inference = inference
-        self._tls = tls
-        self._socket: socket.socket | None = None
+        self._front = front
+        self._closing = asyncio.Event()
         self._server: _Server | None = None
         self._life: asyncio.Task[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to take requests.
@@ -82,15 +78,9 @@ class HTTPServer:
         Raises:
             PortInUseError, TLSError.
         """
-        self._socket = _listening(self.options.host, self.options.port)
-        self.port = self._socket.getsockname()[1]
-        app = http_app(
-            self._inference.state,
-            self._inference.interceptors,
-            self.options,
-            self.running,
-            self._inference.closing,
-        )
+        inference = self._front.inference
+        assert inference is not None, "attachments start after the listeners"
+        app = http_app(self._front.state, inference.interceptors, self.options, self.running, self._closing)
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -103,54 +93,37 @@ class HTTPServer:
             timeout_keep_alive=IDLE_SECONDS,
         )
         config.load()
-        if self._tls is not None:
-            config.ssl = self._tls()
+        files = self._front.options.tls
+        config.ssl = None if files is None else server_context(files)
+        listening = _listening(self.options.host, self.options.port)
+        self.port = listening.getsockname()[1]
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._server = _Server(config)
-        self._life = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        self._life = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started and not self._life.done():  # noqa: ASYNC110 (uvicorn sets no event)
             await asyncio.sleep(0.005)
         if self._life.done():
             await self._life
-        self._watch = asyncio.create_task(self._close_with_inference())
-        scheme = "http" if self._tls is None else "https"
+        scheme = "http" if files is None else "https"
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         _log.info("%s on %s:%d", scheme, host, self.port)
 
-    async def _close_with_inference(self) -> None:
-        """Takes no more connections from when the gRPC server takes none."""
-        await self._inference.closing.wait()
-        self._exit()
-
-    def _exit(self) -> None:
-        if self._server is not None:
-            self._server.should_exit = True
-
-    async def stop(self, grace: float) -> bool:
+    async def stop(self, grace: float) -> None:
         """Takes no more requests, and waits `grace` seconds at most for those that run.
 
-        Returns:
-            Whether they all ended by themselves; those that did not are told that the server ends.
+        Those that do not end by themselves are told that the server ends. May be called again with less.
         """
-        if self._life is None:
-            return True
-        self._exit()
-        clean = True
-        try:
+        if self._life is None or self._server is None:
+            return
+        self._closing.set()
+        self._server.should_exit = True
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self.running.idle.wait()
-        except TimeoutError:
-            clean = False
-        finally:
-            self.running.cut()
-            await self.running.idle.wait()  # their clients are being told
-            assert self._server is not None
-            self._server.force_exit = True
-            await asyncio.wait({self._life})
-            if self._watch is not None:
-                self._watch.cancel()
-        await self._life
-        return clean
+        self.running.cut()
+        await self.running.idle.wait()  # their clients are being told
+        self._server.force_exit = True
+        await asyncio.wait({self._life})
 
 
 def _listening(host: str, port: int) -> socket.socket:

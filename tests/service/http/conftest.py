@@ -40,7 +40,8 @@ def run_web(run_front: Run) -> Run:
     @asynccontextmanager
     async def run(engine: Any = None, cors_origins: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Web]:
         async with run_front(engine, **options) as running:
-            server = HTTPServer(running.front.inference, HTTPOptions(0, cors_origins=cors_origins))
+            server = HTTPServer(running.front, HTTPOptions(0, cors_origins=cors_origins))
+            running.front.attach(server)  # from here on the front end's drain ends it
             await server.start()
             url = f"http://127.0.0.1:{server.port}"
             async with (
@@ -50,7 +51,7 @@ def run_web(run_front: Run) -> Run:
                 try:
                     yield Web(running, server, raw, client)
                 finally:
-                    await server.stop(30)
+                    await server.stop(0.0)
 
     return run
 
