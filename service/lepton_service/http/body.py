@@ -1,6 +1,7 @@
 """Request bodies: read within bounds, decoded strictly."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,8 +12,11 @@ import msgspec
 from lepton_service.http.errors import HTTPError, invalid
 
 BODY_SECONDS = 60.0
+# What is too large is still read for a while, and dropped: a client that is cut off while it sends sees no answer.
+DROPPED_BYTES = 64 * 1024 * 1024
+DROPPED_SECONDS = 5.0
 
-_PATH = re.compile(r" - at `(key in )?\$\.?(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
@@ -36,6 +40,8 @@ async def read(headers: Mapping[str, str], receive: Receive, limit: int) -> byte
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise HTTPError(415, f"content-encoding: {headers['content-encoding'][:100]!r} is not supported")
     if headers.get("content-length", "").isdecimal() and int(headers["content-length"]) > limit:
+        if headers.get("expect", "").lower() != "100-continue":
+            await _drop(receive)
         raise _too_large(limit)
     data = bytearray()
     try:
@@ -46,11 +52,24 @@ async def read(headers: Mapping[str, str], receive: Receive, limit: int) -> byte
                     raise ConnectionError("the client has gone")
                 data += message["body"]
                 if len(data) > limit:
+                    if message.get("more_body"):
+                        await _drop(receive)
                     raise _too_large(limit)
                 if not message.get("more_body"):
                     return bytes(data)
     except TimeoutError as error:
         raise HTTPError(408, f"the request's body did not arrive within {BODY_SECONDS:g} s", close=True) from error
+
+
+async def _drop(receive: Receive) -> None:
+    dropped = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DROPPED_SECONDS):
+            while dropped < DROPPED_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _too_large(limit: int) -> HTTPError:

@@ -4,6 +4,7 @@ import json
 from typing import Any, Literal
 
 import msgspec
+from google.protobuf.message import DecodeError, EncodeError
 
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, Role, ToolChoice
 from lepton.v1.generation_pb2 import CompleteRequest
@@ -173,7 +174,7 @@ def request(body: ChatBody) -> CompleteRequest:
     made.chat.SetInParent()
     made.chat.messages.extend(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages))
     _add_tools(made.chat, body)
-    _add_template_options(made.chat, body)
+    _add_template_options(made, body)
     if body.max_completion_tokens is not None:
         if body.max_tokens not in (None, body.max_completion_tokens):
             raise invalid("max_completion_tokens", f"differs from max_tokens = {body.max_tokens}, give one of them")
@@ -231,12 +232,14 @@ def _add_tools(chat: ChatPrompt, body: ChatBody) -> None:
         raise invalid("tool_choice", f"{choice[:100]!r} is not one of {', '.join(_MODES)}, or a named function")
 
 
-def _add_template_options(chat: ChatPrompt, body: ChatBody) -> None:
+def _add_template_options(made: CompleteRequest, body: ChatBody) -> None:
+    chat = made.chat
     if body.chat_template_kwargs is not None:
         try:
             chat.template_arguments.update(body.chat_template_kwargs)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise invalid("chat_template_kwargs", f"holds what JSON numbers and texts cannot: {error}") from error
+            CompleteRequest.FromString(made.SerializeToString())  # bounds the depth, as on the wire
+        except (ValueError, DecodeError, EncodeError, RecursionError) as error:
+            raise invalid("chat_template_kwargs", f"cannot be a message: {error}") from error
     if body.add_generation_prompt is not None:
         chat.add_generation_prompt = body.add_generation_prompt
     if body.continue_final_message is not None:

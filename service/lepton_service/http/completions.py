@@ -60,11 +60,11 @@ def requests(body: CompletionBody) -> list[CompleteRequest]:
         fill(request, body)
         if isinstance(prompt, str):
             request.text = prompt
-            if body.add_special_tokens is not None:
-                request.add_special_tokens = body.add_special_tokens
         else:
             request.token_ids.ids.extend(prompt)
             request.token_ids.SetInParent()
+        if body.add_special_tokens is not None:
+            request.add_special_tokens = body.add_special_tokens
         if body.max_tokens is None:
             request.stop.max_tokens = max(DEFAULT_MAX_TOKENS, body.min_tokens or 0)
         if body.logprobs is not None:
