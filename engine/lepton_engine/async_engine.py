@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+import math
 import os
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class AsyncLeptonEngine:
         max_num_seqs, max_num_batched_tokens: sequences at once, tokens a step.
         max_prefill_chunk: tokens of one prompt a step; None allows all of the step.
         max_queued_requests, max_queued_tokens: bounds of the queue; None is unbounded.
+        max_queue_time: seconds that a request may wait before it begins to run; None is unbounded.
+        tenant_limits: file with the limits of tenants (`lepton_engine.tenant_limits`); None limits nobody.
         seed: makes the seeds that are drawn for requests without one repeatable.
         batch_invariant: a request and its seed give bit-identical tokens whatever else runs.
         in_process: run in a thread of this process rather than in a process of its own.
@@ -90,6 +93,8 @@ class AsyncLeptonEngine:
         max_prefill_chunk: int | None = None,
         max_queued_requests: int | None = None,
         max_queued_tokens: int | None = None,
+        max_queue_time: float | None = None,
+        tenant_limits: str | os.PathLike[str] | None = None,
         block_size: int = 16,
         enable_prefix_caching: bool = True,
         batch_invariant: bool = False,
@@ -110,7 +115,14 @@ class AsyncLeptonEngine:
             ),
             cache=CacheSettings(kv_cache_memory, block_size, enable_prefix_caching, kv_cache_dtype),
             scheduler=SchedulerSettings(
-                max_num_seqs, max_num_batched_tokens, max_prefill_chunk, max_queued_requests, max_queued_tokens, overlap
+                max_num_seqs,
+                max_num_batched_tokens,
+                max_prefill_chunk,
+                max_queued_requests,
+                max_queued_tokens,
+                overlap,
+                max_queue_time,
+                None if tenant_limits is None else os.path.abspath(tenant_limits),
             ),
             speculation=_located(speculation, overlap),
         )
@@ -179,19 +191,23 @@ class AsyncLeptonEngine:
         adapter: str = "",
         deadline: float | None = None,
         time_limit: float | None = None,
+        max_queue_time: float | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run one request; closing the iterator aborts it.
 
-        With `OutputKind.DELTA` the first output has no completions: it tells that the request has been admitted.
+        With `OutputKind.DELTA` the first output has no completions: it tells that the request has been admitted and,
+        where its time in the queue is bounded, that it has begun to run.
 
         Args:
-            priority: lower runs earlier. tenant: prefixes are shared within one tenant only.
+            priority: lower runs earlier. tenant: prefixes are shared within one tenant only; of one priority tenants
+                are served fairly.
             deadline: `time.monotonic` seconds after which the request fails.
             time_limit: seconds after which it ends with what it has, finish_reason "time_limit".
+            max_queue_time: seconds after which it is refused if it has not begun to run.
 
         Raises:
             InvalidRequestError: the request cannot be run; before the first output.
-            QueueFullError: it is not admitted; before the first output.
+            AdmissionError: it is not admitted, for load or a limit of its tenant; before the first output.
             DeadlineExceededError, RequestFailedError, EngineDeadError: it has failed.
         """
         request = self.prepare(
@@ -203,6 +219,7 @@ class AsyncLeptonEngine:
             adapter=adapter,
             deadline=deadline,
             time_limit=time_limit,
+            max_queue_time=max_queue_time,
         )
         self.open(request)
         async for output in self.follow(request):
@@ -225,6 +242,7 @@ class AsyncLeptonEngine:
             InvalidRequestError: the request cannot be run.
         """
         info = self.model_info
+        _check_times(deadline, options)
         if adapter:
             raise UnsupportedError("adapter", f"{adapter!r}: adapters are not built yet")
         text = prompt if isinstance(prompt, str) else None
@@ -340,6 +358,20 @@ async def last_output(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:
     if last is None:
         raise LeptonError("the request ended without an output")
     return last
+
+
+def _check_times(deadline: float | None, options: Mapping[str, Any]) -> None:
+    """See that the times of a request are such.
+
+    Raises:
+        InvalidRequestError: one of them is not.
+    """
+    if deadline is not None and not math.isfinite(deadline):
+        raise InvalidRequestError("deadline", f"{deadline!r} is not a time in `time.monotonic` seconds")
+    for name in ("time_limit", "max_queue_time"):
+        value = options.get(name)
+        if value is not None and not 0 <= value < math.inf:
+            raise InvalidRequestError(name, f"{value!r} is not a time of at least 0 seconds")
 
 
 def _located(speculation: SpeculationSettings | None, overlap: bool | None) -> SpeculationSettings | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.admission import Admission
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.kv_layout import KVCacheLayout, plan_layout
 from lepton_engine.core.plan import ScheduledSequence, StepPlan
@@ -33,6 +34,7 @@ from lepton_engine.runtime.threads import usable_cores
 from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.speculation.build import LoadedDraft, load_draft, make_speculator
 from lepton_engine.step import EngineCore
+from lepton_engine.tenant_limits import LimitsFile
 from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,10 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
             max_num_seqs=scheduler_settings.max_num_seqs,
             max_num_batched_tokens=scheduler_settings.max_num_batched_tokens,
         )
-    return EngineCore(Scheduler(scheduler_settings, cache), runner, info, overlap=overlap, speculator=speculator)
+    limits = None if scheduler_settings.tenant_limits is None else LimitsFile(scheduler_settings.tenant_limits)
+    admission = Admission(scheduler_settings, None if limits is None else limits.table)
+    scheduler = Scheduler(scheduler_settings, cache, admission)
+    return EngineCore(scheduler, runner, info, overlap=overlap, speculator=speculator, tenant_limits=limits)
 
 
 def _draft(settings: EngineSettings, model: CausalLM, device: torch.device) -> LoadedDraft | None:
@@ -276,4 +281,5 @@ def _describe(
         default_sampling=checkpoint.default_sampling,
         load_seconds=seconds,
         quantization=settings.model_settings.quantization or checkpoint.quantization_method,
+        max_queue_time=settings.scheduler.max_queue_time,
     )

@@ -1,5 +1,6 @@
 """The engine's settings as small frozen dataclasses; each part of the engine is given only its own."""
 
+import math
 from dataclasses import dataclass
 
 from lepton_engine.errors import InvalidRequestError
@@ -83,6 +84,8 @@ class SchedulerSettings:
             None allows the whole step.
         max_queued_requests, max_queued_tokens: bounds of the queue; None is unbounded.
         overlap: schedule step N + 1 while step N runs on the device; None does so where that gains, on CUDA.
+        max_queue_time: seconds that a request may wait before it begins to run; None is unbounded.
+        tenant_limits: file with the limits of tenants (`tenant_limits`); None limits nobody.
     """
 
     max_num_seqs: int = 256
@@ -91,8 +94,12 @@ class SchedulerSettings:
     max_queued_requests: int | None = None
     max_queued_tokens: int | None = None
     overlap: bool | None = None
+    max_queue_time: float | None = None
+    tenant_limits: str | None = None
 
     def __post_init__(self) -> None:
+        if self.max_queue_time is not None and not 0 < self.max_queue_time < math.inf:
+            raise InvalidRequestError("max_queue_time", f"{self.max_queue_time!r} is not a time above 0 seconds")
         _at_least("max_num_seqs", self.max_num_seqs, 1)
         _at_least("max_num_batched_tokens", self.max_num_batched_tokens, 1)
         _at_least("max_prefill_chunk", self.max_prefill_chunk, 1)

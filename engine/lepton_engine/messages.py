@@ -24,7 +24,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         max_model_len: tokens of prompt and output together. kv_cache_bytes, weight_bytes: in bytes.
         eos_token_ids: the tokens that end an output by default.
         default_sampling: fields of `SamplingParams` that the checkpoint's generation_config.json sets.
-        load_seconds: from start until ready. quantization: scheme of the weights, or the method by which the checkpoint
+        load_seconds: from start until ready. max_queue_time: bound of the time that a request waits, in seconds.
+        quantization: scheme of the weights, or the method by which the checkpoint
             is quantised; empty for plain ones.
     """
 
@@ -44,6 +45,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     default_sampling: dict[str, int | float]  # `float` alone would make a float of top_k on its way
     load_seconds: float
     quantization: str = ""
+    max_queue_time: float | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         num_running, num_waiting: sequences; at most max_num_seqs run. waiting_tokens: prompt tokens of the waiting.
         num_finished, num_aborted, num_failed: requests that have ended well, by abort or a deadline, by error.
-        num_rejected: refused admissions. num_preemptions: sequences that lost their blocks and computed them again.
+        num_rejected: refused for want of capacity. rejected_*: refused for each reason, tenants' limits included.
+        num_preemptions: sequences that lost their blocks and computed them again.
         prompt_tokens: of admitted prompts. prefix_query_tokens, prefix_hit_tokens: of those, looked up and found.
         computed_tokens: tokens that went through the model, recomputation included.
         drafted_tokens, accepted_tokens: proposed by speculation, and of those the ones that came true.
@@ -88,6 +91,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    rejected_queue_full: int = 0
+    rejected_queue_timeout: int = 0
+    rejected_deadline: int = 0
+    rejected_tenant_concurrency: int = 0
+    rejected_tenant_queue: int = 0
+    rejected_tenant_rate: int = 0
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -96,6 +105,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         key: unique over all clients. max_tokens: resolved; 0 only scores the prompt.
         deadline, time_limit: seconds from now; the request fails, or ends with what it has, when they have passed.
+        max_queue_time: seconds that it may wait before it begins to run.
     """
 
     key: str
@@ -110,6 +120,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     adapter: str = ""
     deadline: float | None = None
     time_limit: float | None = None
+    max_queue_time: float | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -148,7 +159,8 @@ class Dead(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Admitted(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A request is queued; before this it may still be refused."""
+    """A request is queued; before this it may still be refused. One whose time in the queue is bounded may be refused
+    until it has `Started`, and so that comes instead."""
 
     key: str
 

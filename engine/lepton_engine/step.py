@@ -9,7 +9,16 @@ from lepton_engine.core.events import Failed
 from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence
 from lepton_engine.core.scheduler import Scheduler
-from lepton_engine.errors import LeptonError, RequestFailedError
+from lepton_engine.errors import (
+    DeadlineUnattainableError,
+    LeptonError,
+    QueueFullError,
+    QueueTimeoutError,
+    RequestFailedError,
+    TenantConcurrencyError,
+    TenantQueueFullError,
+    TenantTokenRateError,
+)
 from lepton_engine.messages import (
     Abort,
     Admitted,
@@ -22,6 +31,7 @@ from lepton_engine.messages import (
     Reply,
     Submit,
 )
+from lepton_engine.tenant_limits import LimitsFile
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +87,16 @@ class EngineCore:
         *,
         overlap: bool,
         speculator: Speculator | None = None,
+        tenant_limits: LimitsFile | None = None,
     ) -> None:
         self.info = info
         self.scheduler = scheduler
         self._runner = runner
         self._overlap = overlap and speculator is None
         self._speculator = speculator
-        self._in_flight: tuple[StepPlan, Launched] | None = None
+        self._tenant_limits = tenant_limits
+        self._in_flight: tuple[StepPlan, Launched, float] | None = None
+        self._settled = 0.0
         self._arrivals = 0
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
         self._rates: deque[tuple[float, int, int]] = deque()
@@ -98,12 +111,18 @@ class EngineCore:
                 self.handle(client, command)
             for client in transport.lost_clients():
                 self.drop_client(client)
+            self._reload_limits()
             self.step()
             for client, replies in self.take_replies().items():
                 transport.send_replies(client, replies)
 
     def _patience(self) -> float:
         return 0.0 if self.scheduler.has_work or self._in_flight else IDLE_POLL
+
+    def _reload_limits(self) -> None:
+        now = time.monotonic()
+        if self._tenant_limits is not None and (table := self._tenant_limits.poll(now)) is not None:
+            self.scheduler.admission.tenants.replace(table, now)
 
     def handle(self, client: str, command: Command) -> None:
         """Carry out a command; errors of a request become its `Failed` event."""
@@ -135,6 +154,7 @@ class EngineCore:
             adapter=command.adapter,
             deadline=None if command.deadline is None else now + command.deadline,
             finish_by=None if command.time_limit is None else now + command.time_limit,
+            max_queue_time=command.max_queue_time,
             client=client,
         )
         try:
@@ -142,7 +162,8 @@ class EngineCore:
         except LeptonError as error:
             self._outbox[client].append(Failed.of(command.key, error))
             return
-        self._outbox[client].append(Admitted(command.key))
+        if request.start_by is None:
+            self._outbox[client].append(Admitted(command.key))
 
     def drop_client(self, client: str) -> None:
         """End all requests of a client that has gone."""
@@ -163,9 +184,9 @@ class EngineCore:
             self._in_flight = None
         if launched is not None:
             if self._overlap:
-                self._in_flight = (plan, launched)
+                self._in_flight = (plan, launched, began)
             else:
-                self._settle(plan, launched)
+                self._settle(plan, launched, began)
             self._steps += 1
             self._step_seconds += time.monotonic() - began
         for client, event in self.scheduler.take_events():
@@ -187,8 +208,8 @@ class EngineCore:
             self._fail(plan, error)
             return None
 
-    def _settle(self, plan: StepPlan, launched: Launched) -> Exception | None:
-        """Take in the results of a step; what it raised, if it has crashed."""
+    def _settle(self, plan: StepPlan, launched: Launched, began: float) -> Exception | None:
+        """Take in the results of a step that began then; what it raised, if it has crashed."""
         try:
             result = launched.result()
         except Exception as error:
@@ -198,7 +219,12 @@ class EngineCore:
         self.scheduler.settle(plan, result)
         generated = self.scheduler.generated_tokens - generated
         prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
-        self._rates.append((time.monotonic(), prompt, generated))
+        now = time.monotonic()
+        self._rates.append((now, prompt, generated))
+        sampled = sum(sample.offset == 0 for sample in plan.samples)
+        # Of steps that overlap, one takes from the end of the one before it.
+        self.scheduler.admission.speed.observe(now - max(began, self._settled), prompt, sampled, generated)
+        self._settled = now
         self._trim_rates()
         return None
 
@@ -227,6 +253,8 @@ class EngineCore:
         uptime = time.monotonic() - self._started
         window = max(min(uptime, RATE_WINDOW), 1e-3)
         ended = scheduler.finished
+        admission = scheduler.admission
+        refused = admission.rejected
         return EngineStats(
             num_running=scheduler.num_running,
             num_waiting=scheduler.num_waiting,
@@ -235,7 +263,7 @@ class EngineCore:
             num_finished=ended.total() - ended["abort"] - ended["error"],
             num_aborted=ended["abort"],
             num_failed=ended["error"],
-            num_rejected=scheduler.rejected,
+            num_rejected=admission.capacity_rejected,
             num_preemptions=scheduler.preemptions,
             prompt_tokens=scheduler.prompt_tokens,
             prefix_query_tokens=scheduler.queried_tokens,
@@ -255,6 +283,12 @@ class EngineCore:
             uptime=uptime,
             drafted_tokens=scheduler.drafted_tokens,
             accepted_tokens=scheduler.accepted_tokens,
+            rejected_queue_full=refused[QueueFullError.__name__],
+            rejected_queue_timeout=refused[QueueTimeoutError.__name__],
+            rejected_deadline=refused[DeadlineUnattainableError.__name__],
+            rejected_tenant_concurrency=refused[TenantConcurrencyError.__name__],
+            rejected_tenant_queue=refused[TenantQueueFullError.__name__],
+            rejected_tenant_rate=refused[TenantTokenRateError.__name__],
         )
 
     def integrity(self) -> list[str]:

@@ -65,6 +65,7 @@ class Engine(Protocol):
         adapter: str = "",
         deadline: float | None = None,
         time_limit: float | None = None,
+        max_queue_time: float | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Outputs of one request, the first when it is admitted; closing the iterator aborts the request."""
 
@@ -78,6 +79,7 @@ class Engine(Protocol):
         tenant: str = "",
         adapter: str = "",
         deadline: float | None = None,
+        max_queue_time: float | None = None,
     ) -> ScoreOutput:
         """Log-probabilities of a prompt's tokens; cancelling it aborts the request."""
 
@@ -86,3 +88,6 @@ class Engine(Protocol):
 
     async def shutdown(self) -> None:
         """Ends the engine."""
+
+    def kill(self) -> None:
+        """Lets `shutdown` end the engine without waiting for its step."""

@@ -26,6 +26,8 @@ class Request:
         stop_token_ids: every token that ends a sequence, end-of-sequence tokens included.
         bad_word_ids: token sequences that are never completed.
         deadline: the request fails when it passes. finish_by: it ends with what it has.
+        max_queue_time: seconds that it may wait before it runs. start_by: when these, or the server's own bound, end.
+        lane: priority and tenant. The sequences of a lane are served in the order of their arrival.
     """
 
     key: str
@@ -42,14 +44,17 @@ class Request:
     adapter: str = ""
     deadline: float | None = None
     finish_by: float | None = None
+    max_queue_time: float | None = None
     client: str = ""
     sequences: "list[Sequence]" = field(default_factory=list)
     first_scheduled_time: float | None = None
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     prompt_scored: bool = False
+    start_by: float | None = None
 
     def __post_init__(self) -> None:
+        self.lane = (self.priority, self.tenant)
         self.root = root_hash(self.tenant, self.adapter)
         self.sequences = [Sequence(self, 0, list(self.prompt))]
 
@@ -92,6 +97,7 @@ class Sequence:
         blocks: block table of each KV cache group; 0 where a window has left a block behind.
         hashes: content hashes of the full blocks known so far. slot: persistent row in the runner, -1 without one.
         draft: tokens that may follow, to be verified by its next step. num_drafted, num_accepted: of all its steps.
+        num_charged: tokens whose computation its tenant has been charged for; doing it again is free.
     """
 
     request: Request
@@ -110,6 +116,7 @@ class Sequence:
     draft: tuple[int, ...] = ()
     num_drafted: int = 0
     num_accepted: int = 0
+    num_charged: int = 0
 
     @property
     def num_prompt(self) -> int:
@@ -180,6 +187,7 @@ class Sequence:
                 SequenceState.RUNNING,
                 self.num_computed,
                 hashes=list(self.hashes),
+                num_charged=self.num_computed,
             )
             for index in range(1, self.request.params.n)
         ]

@@ -3,8 +3,8 @@
 One rule and no phases: every running sequence catches its computed tokens up to its known ones, within a budget of
 tokens a step, so that chunked prefill, decode, prefix hits and speculation are one thing: a draft is tokens that are
 known but unconfirmed, and what was computed for those that do not come true is taken back. Sequences are served in the
-order of priority, then arrival; decodes never wait for prefills, and who lacks a block takes it from the last in that
-order. Drafts take only blocks that nobody lacks.
+order of priority, then of how little their tenant was served, then of arrival; decodes never wait for prefills, and
+who lacks a block takes it from the last in that order. Drafts take only blocks that nobody lacks.
 """
 
 import time
@@ -16,19 +16,27 @@ from types import MappingProxyType
 
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.acceptance import confirm
+from lepton_engine.core.admission import Admission, Load
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
+from lepton_engine.core.fair_order import FairOrder
+from lepton_engine.core.fair_queue import FairQueue
+from lepton_engine.core.followers import Followers
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence, SequenceState
 from lepton_engine.core.timers import Timers
-from lepton_engine.core.waiting import WaitingQueue
+from lepton_engine.core.virtual_counters import VirtualCounters
 from lepton_engine.errors import (
+    AdmissionError,
     DeadlineExceededError,
     InvalidRequestError,
     LeptonError,
-    QueueFullError,
     RequestFailedError,
 )
+
+# A generated token weighs this many prompt tokens in a tenant's share, as in the paper of `virtual_counters`: it takes
+# a place in the batch for a whole step.
+DECODE_WEIGHT = 2
 
 
 class Scheduler:
@@ -36,31 +44,35 @@ class Scheduler:
 
     Its counters are public: `finished` by reason; `prompt_tokens` of admitted prompts, and of these `queried_tokens`
     that were looked up in the prefix cache and `cached_tokens` that were found; `computed_tokens`,
-    `generated_tokens`, `drafted_tokens`, `accepted_tokens` of these, `preemptions`, `rejected`.
+    `generated_tokens`, `drafted_tokens`, `accepted_tokens` of these, `preemptions`. `admission` counts what it refuses.
     """
 
-    def __init__(self, settings: SchedulerSettings, cache: KVCacheManager) -> None:
+    def __init__(self, settings: SchedulerSettings, cache: KVCacheManager, admission: Admission | None = None) -> None:
         self.cache = cache
+        self.admission = admission or Admission(settings)
         self._budget = settings.max_num_batched_tokens
         self._chunk = min(settings.max_prefill_chunk or self._budget, self._budget)
         # Every running sequence can decode in every step, so no rotation among them is needed.
         self.max_running = min(settings.max_num_seqs, self._budget)
-        self._settings = settings
         self._slots = list(range(self.max_running - 1, -1, -1))
         self._reserved: dict[Sequence, list[int]] = {}
         self._requests: dict[str, Request] = {}
-        self._waiting = WaitingQueue()
-        self._following: set[Sequence] = set()
+        self._counters = VirtualCounters()
+        self._waiting = FairQueue(self._counters)
+        self._order = FairOrder(self._counters)
+        self._following = Followers()
+        self._backlog = False
         self._running: list[Sequence] = []
         self._timers = Timers(self._requests.__contains__)
         self._queued_tokens = 0
         self._events: list[tuple[str, Event]] = []
         self._durations: deque[float] = deque(maxlen=128)
+        self._now = 0.0
         self.finished: Counter[str] = Counter()
         self.prompt_tokens = self.queried_tokens = self.cached_tokens = 0
         self.computed_tokens = self.generated_tokens = 0
         self.drafted_tokens = self.accepted_tokens = 0
-        self.preemptions = self.rejected = 0
+        self.preemptions = 0
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -68,6 +80,11 @@ class Scheduler:
     def num_running(self) -> int:
         """Sequences that hold KV blocks."""
         return len(self._running)
+
+    @property
+    def running(self) -> tuple[Sequence, ...]:
+        """The running sequences in the order of the last step."""
+        return tuple(self._running)
 
     @property
     def num_waiting(self) -> int:
@@ -112,7 +129,8 @@ class Scheduler:
 
         Raises:
             InvalidRequestError: it could never run here.
-            QueueFullError: the queue holds its maximum.
+            AdmissionError: it is refused for load, or for a limit of its tenant.
+            DeadlineExceededError: its deadline has passed.
         """
         length = len(request.prompt)
         if not length:
@@ -124,18 +142,28 @@ class Scheduler:
             raise InvalidRequestError(
                 "sampling_params.n", f"{request.params.n} is more than the {self.max_running} sequences that can run"
             )
-        requests, tokens = self._settings.max_queued_requests, self._settings.max_queued_tokens
-        if self.num_waiting and (
-            (requests is not None and self.num_waiting >= requests)
-            or (tokens is not None and self._queued_tokens + length > tokens)
-        ):
-            self.rejected += 1
-            raise QueueFullError(f"the queue is full: {self.num_waiting} requests, {self._queued_tokens} tokens wait")
+        now = request.arrival_time
+        self.admission.drain.tick(now, self._backlog)
+        if request.deadline is not None and request.deadline <= now:
+            self.finished["abort"] += 1
+            raise DeadlineExceededError(f"the deadline had passed by {now - request.deadline:.3f} s on arrival")
+        self.admission.check(request, self._load(request), lambda: self._cached_tokens(request), now)
         self._requests[request.key] = request
-        for due in (request.deadline, request.finish_by):
+        request.start_by = self.admission.start_by(request)
+        self.admission.admitted(request, now)
+        for due in (request.deadline, request.finish_by, request.start_by):
             if due is not None:
                 self._timers.add(due, request.key)
         self._enqueue(request.sequences[0])
+
+    def _load(self, request: Request) -> Load:
+        free, service = len(self._slots), self.mean_request_seconds
+        ahead = self._waiting.ahead(request.lane)
+        return Load(self.num_waiting, self._queued_tokens, *ahead, free, self._budget, self._backlog, service)
+
+    def _cached_tokens(self, request: Request) -> int:
+        match = self.cache.match(request.sequences[0])
+        return len(request.prompt) if match.follow is not None else match.num_blocks * self.cache.layout.block_size
 
     def abort(self, key: str, index: int | None = None, reason: str = "abort") -> None:
         """End a request, or one of its sequences, with what it has.
@@ -159,7 +187,8 @@ class Scheduler:
                 self.cache.forget(sequence)
             if sequence.state is not SequenceState.FINISHED:
                 self._release(sequence)
-        self._drop(request, "abort" if isinstance(error, DeadlineExceededError) else "error")
+        refused = isinstance(error, AdmissionError)
+        self._drop(request, "" if refused else "abort" if isinstance(error, DeadlineExceededError) else "error")
         self._tell(request, Failed.of(key, error))
 
     def fail_step(self, plan: StepPlan, error: LeptonError) -> None:
@@ -180,9 +209,11 @@ class Scheduler:
 
     def schedule(self, now: float) -> StepPlan:
         """Decide the next step and account for it as if it had run. now is in `time.monotonic` seconds."""
+        self._now = now
         self._expire(now)
         self._wake()
         plan = StepPlan()
+        self._order.renew(self._running)
         self._make_room_for_head()
         blocked = False
         longest = self.cache.layout.max_tokens
@@ -191,6 +222,11 @@ class Scheduler:
         reserve = self._draft_reserve() if any(s.draft for s, _ in ready) else []
         for sequence, wanted in ready:
             decodes -= wanted == 1
+            if wanted > 1 and not blocked:  # Prompts of who comes first in the order, even if they have yet to begin.
+                entries = len(plan.scheduled)
+                blocked = not self._admit(plan, now, decodes, before=sequence)
+                if reserve and len(plan.scheduled) > entries:
+                    reserve = self._draft_reserve()
             count = min(wanted, self._chunk, self._budget - plan.num_tokens - decodes)
             if sequence.state is SequenceState.RUNNING and count > 0:
                 room = min(self._chunk, self._budget - plan.num_tokens - decodes) - count
@@ -201,6 +237,8 @@ class Scheduler:
             sequence.draft = ()
         if not blocked:
             self._admit(plan, now)
+        self._backlog = bool(self.num_waiting)
+        self.admission.drain.tick(now, self._backlog)
         return plan
 
     def draftable(self) -> list[tuple[Sequence, int]]:
@@ -232,10 +270,21 @@ class Scheduler:
         plan.num_tokens += count
         self.computed_tokens += count
         sequence.num_computed += count
+        self._charge(sequence)
         self.cache.commit(sequence)
         if sequence.num_remaining == -len(draft):
             self._sample(plan, sequence, len(draft))
         return undisturbed
+
+    def _charge(self, sequence: Sequence) -> None:
+        """Charge its tenant for what it computes for the first time."""
+        count = sequence.num_computed - sequence.num_charged
+        if count > 0:
+            weight = (DECODE_WEIGHT if sequence.num_generated else 1) / self.admission.tenants.weight(
+                sequence.request.tenant
+            )
+            self._counters.charge(sequence.request.lane, count * weight)
+            sequence.num_charged = sequence.num_computed
 
     def _sample(self, plan: StepPlan, sequence: Sequence, num_drafted: int) -> None:
         request = sequence.request
@@ -250,18 +299,27 @@ class Scheduler:
                 self._reserved[taker] = [slot]
                 if taker is not sequence:
                     self.cache.share(sequence, taker)
-                    insort(self._running, taker, key=lambda s: s.order)
+                    insort(self._running, taker, key=self._order.key)
         for taker in takers:
             taker.num_pending += 1
             plan.samples += [Sample(len(plan.scheduled) - 1, taker, offset) for offset in range(num_drafted + 1)]
 
-    def _admit(self, plan: StepPlan, now: float) -> None:
-        """Let waiting sequences run while budget, slots and blocks last."""
+    def _admit(self, plan: StepPlan, now: float, decodes: int = 0, before: Sequence | None = None) -> bool:
+        """Let waiting sequences run while budget, slots and blocks last, all or those that go before a running one.
+
+        Args:
+            decodes: tokens of the budget that are promised to others.
+
+        Returns:
+            Whether another could still run in this step if there is budget.
+        """
         reserve: list[int] | None = None
-        while plan.num_tokens < self._budget and (head := self._waiting.head()) is not None:
+        while plan.num_tokens < self._budget - decodes and (head := self._waiting.head()) is not None:
+            if before is not None and self._order.lane_key(head) >= self._order.lane_key(before):
+                return True
             # Followers will want slots as well; counting them bounds how many a step looks at.
-            if head.num_pending or head.num_slots > len(self._slots) - len(self._following):
-                return
+            if head.num_pending or head.num_slots > len(self._slots) - self._following.before(head):
+                return False
             match = self.cache.match(head)
             if match.follow is not None:
                 self._waiting.discard(head)
@@ -272,26 +330,29 @@ class Scheduler:
             if reserve is None:
                 reserve = self.cache.outstanding(self._running)
             if not self.cache.can_admit(head, match.num_blocks, reserve):
-                return
+                return False
             newcomers = [head] if head.request.forked else head.request.sequences  # It forks in place.
             self._start(head, match.num_blocks, now)
-            count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens)
+            count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens - decodes)
             if not self._serve(plan, head, count):
-                return
+                return False
             reserve = list(map(add, reserve, self.cache.outstanding(newcomers)))
+        return True
 
     def _start(self, sequence: Sequence, num_blocks: int, now: float) -> None:
         request = sequence.request
-        self._waiting.discard(sequence)
+        self._waiting.take(sequence)
         self._queued_tokens -= sequence.num_prompt
         slots = [self._slots.pop() for _ in range(sequence.num_slots)]
         self._reserved[sequence] = slots
         sequence.slot = slots[0]
         sequence.state = SequenceState.RUNNING
-        insort(self._running, sequence, key=lambda s: s.order)
+        insort(self._running, sequence, key=self._order.key)
         self.cache.adopt(sequence, num_blocks)
+        sequence.num_charged = max(sequence.num_charged, sequence.num_computed)
         if request.first_scheduled_time is None:
             request.first_scheduled_time = now
+            self.admission.started(request)
             request.num_cached_tokens = sequence.num_computed
             self.prompt_tokens += sequence.num_prompt
             self.queried_tokens += sequence.num_prompt if request.reads_prefix_cache else 0
@@ -323,6 +384,7 @@ class Scheduler:
         longest = self.cache.layout.max_tokens
         confirmed = confirm(sequence, draft, result.token_ids[rows], result.invalid[rows], longest)
         self.generated_tokens += confirmed.count
+        self.admission.tenants.charge(request.tenant, confirmed.count, self._now)
         if draft:
             self.cache.truncate(sequence, sequence.num_computed - len(draft) + confirmed.accepted)
             sequence.num_drafted += len(draft)
@@ -358,16 +420,31 @@ class Scheduler:
                 self._waiting.push(sequence)
 
     def _make_room_for_head(self) -> None:
-        """Preempt running sequences of a worse priority than the queue's head has, while it lacks slots or blocks."""
+        """Preempt for the queue's head while it lacks slots or blocks: see `_gives_way`."""
         head = self._waiting.head()
-        if head is None or not self._running or self._running[-1].request.priority <= head.request.priority:
+        if head is None or head.num_pending or not self._running:
+            return
+        lane = head.request.lane
+        if not any(other != lane and other[0] >= lane[0] for other in self._order.lanes):
             return
         reserve = self.cache.outstanding(self._running)
-        while self._running and (last := self._running[-1]).request.priority > head.request.priority:
-            if head.num_slots <= len(self._slots) and self._fits(head, reserve):
+        while self._running and not (head.num_slots <= len(self._slots) and self._fits(head, reserve)):
+            last = self._gives_way(head)
+            if last is None:
                 return
             reserve = list(map(sub, reserve, self.cache.outstanding([last])))
             self._preempt(last)
+
+    def _gives_way(self, head: Sequence) -> Sequence | None:
+        """The last of a worse priority, else of a tenant that has more than its share while the head's has less."""
+        last, priority = self._running[-1], head.request.priority
+        if last.request.priority > priority:
+            return last
+        layout = self.cache.layout
+        need = sum(group.blocks_for(head.num_known, layout.block_size, self._chunk) for group in layout.groups)
+        blocks = sum(layout.num_blocks) - len(layout.num_blocks)
+        waiting = self._waiting.tenants(priority)
+        return self._order.gives_way(head, need, self._running, waiting, slots=self.max_running, blocks=blocks)
 
     def _fits(self, head: Sequence, reserve: list[int]) -> bool:
         match = self.cache.match(head)
@@ -387,6 +464,8 @@ class Scheduler:
                 self.fail(key, DeadlineExceededError("the deadline passed before the request finished"))
             elif request.finish_by is not None and request.finish_by <= now:
                 self.abort(key, reason="time_limit")
+            elif request.start_by is not None and request.start_by <= now and request.first_scheduled_time is None:
+                self.fail(key, self.admission.queue_timeout(request, self.num_waiting, self._queued_tokens, now))
 
     def _finish(self, sequence: Sequence, reason: str) -> None:
         """End a sequence outside of settling, and with it the siblings that it stands for."""
@@ -404,8 +483,12 @@ class Scheduler:
             self._drop(request, reason)
 
     def _drop(self, request: Request, reason: str) -> None:
-        self.finished[reason] += 1
+        if reason:
+            self.finished[reason] += 1
         del self._requests[request.key]
+        self.admission.ended(request, self._now)
+        if not self._requests:
+            self._counters.rest()
         if request.first_scheduled_time is not None:
             self._durations.append(time.monotonic() - request.first_scheduled_time)
 
@@ -426,9 +509,9 @@ class Scheduler:
     def problems(self) -> list[str]:
         """What is inconsistent; empty when sound."""
         live = [s for r in self._requests.values() for s in r.sequences if s.state is not SequenceState.FINISHED]
-        found = self.cache.problems(live)
+        found = self.cache.problems(live) + self.admission.tenants.problems(self._requests.values())
         running = [s for s in live if s.state is SequenceState.RUNNING]
-        if sorted(running, key=lambda s: s.order) != self._running:
+        if sorted(running, key=self._order.key) != self._running:
             found.append("the running list and the requests disagree, or it is out of order")
         if len(live) - len(running) != self.num_waiting:
             found.append(f"{self.num_waiting} wait by count, {len(live) - len(running)} by state")

@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
     request_id: str
     priority: int
     time_limit: float
+    max_queue_time: float
     adapter: str
     add_special_tokens: bool
     n: int
@@ -63,6 +64,7 @@ class ScoreOptions(TypedDict, total=False):
     priority: int
     adapter: str
     add_special_tokens: bool
+    max_queue_time: float
 
 
 _PLACES = {
@@ -143,7 +145,10 @@ def score_request(prompt: Prompt, **options: Unpack[ScoreOptions]) -> ScoreReque
     for name, value in options.items():
         if name not in ScoreOptions.__annotations__:
             raise TypeError(f"{name!r} is not an option of a request; see ScoreOptions for those that are")
-        setattr(request, name, value)
+        if name == "max_queue_time":
+            request.max_queue_time.CopyFrom(to_duration(options["max_queue_time"]))
+        else:
+            setattr(request, name, value)
     return request
 
 
@@ -171,8 +176,8 @@ def _set(request: GenerateRequest, name: str, value: Any) -> None:
     if name in _PLACES:
         place = _PLACES[name]
         setattr(getattr(request, place) if place else request, name, value)
-    elif name == "time_limit":
-        request.time_limit.CopyFrom(to_duration(value))
+    elif name in ("time_limit", "max_queue_time"):
+        getattr(request, name).CopyFrom(to_duration(value))
     elif name == "logit_bias":
         request.sampling.logit_bias.update(value)
     elif name in ("allowed_token_ids", "bad_words"):

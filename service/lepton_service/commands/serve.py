@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lepton_service.commands.admission_arguments import add_admission_arguments, admission_options
 from lepton_service.commands.arguments import (
     add_engine_arguments,
-    count,
     engine_options,
     port,
     positive_seconds,
@@ -81,8 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="end longer outputs with FINISH_REASON_TIME_LIMIT (default: no bound)",
     )
-    group.add_argument("--max-queued-requests", type=count, metavar="N", help="refuse further ones (default: no bound)")
-    group.add_argument("--max-queued-tokens", type=count, metavar="N", help="refuse further ones (default: no bound)")
+    add_admission_arguments(parser)
     group = parser.add_argument_group("end")
     group.add_argument(
         "--drain-propagation",
@@ -140,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = server_options(args)
         http = http_options(args)
+        admission = admission_options(args)
     except ValueError as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 2
@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     from lepton_service.tls import TLSError
 
     async def make_engine() -> "Engine":
-        return await asyncio.to_thread(_engine, args)
+        return await asyncio.to_thread(_engine, args, admission)
 
     def attach(front: "FrontEnd") -> None:
         if http is not None:
@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _engine(args: argparse.Namespace) -> "Engine":
+def _engine(args: argparse.Namespace, admission: dict[str, Any]) -> "Engine":
     """Imports the engine's front door and reads the tokenizer; the weights are read by `start` in another process."""
     from lepton_engine.engine import AsyncLeptonEngine
 
@@ -179,8 +179,7 @@ def _engine(args: argparse.Namespace) -> "Engine":
     return AsyncLeptonEngine(
         model,
         in_process=False,
-        max_queued_requests=args.max_queued_requests,
-        max_queued_tokens=args.max_queued_tokens,
+        **admission,
         **engine_options(args),
     )
 

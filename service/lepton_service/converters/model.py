@@ -39,6 +39,8 @@ def model(name: str, state: ModelState.ValueType, info: ModelInfo | None, has_te
     if has_template:
         message.capabilities.append(Capability.CAPABILITY_CHAT)
     message.limits.CopyFrom(bounds)
+    if info.max_queue_time is not None:
+        message.limits.max_queue_time.CopyFrom(to_duration(info.max_queue_time))
     known = SamplingParams.DESCRIPTOR.fields_by_name
     for name, value in info.default_sampling.items():
         if name in known:

@@ -136,6 +136,20 @@ def time_limit(request: GenerateRequest | CompleteRequest, longest: float | None
     return limit if longest is None else min(limit, longest)
 
 
+def max_queue_time(request: GenerateRequest | CompleteRequest | ScoreRequest) -> float | None:
+    """Seconds that the request may wait before it begins to run; None for no bound of its own.
+
+    Raises:
+        InvalidFieldError: it is not above zero.
+    """
+    if not request.HasField("max_queue_time"):
+        return None
+    limit = seconds(request.max_queue_time)
+    if limit <= 0:
+        raise InvalidFieldError("max_queue_time", f"{limit:g} s is not above 0")
+    return limit
+
+
 def coalescing(options: sampling_pb2.OutputOptions, streamed: bool = True) -> Coalescing | None:
     """How the stream's tokens are put together; None for every token at once.
 

@@ -1,6 +1,6 @@
 """The engine's figures to the contract's Stats."""
 
-from lepton.v1.stats_pb2 import Stats
+from lepton.v1.stats_pb2 import Rejections, Stats
 from lepton_engine.messages import EngineStats
 from lepton_service.converters.durations import to_duration, to_timestamp
 
@@ -26,6 +26,7 @@ def stats(
         return message
     message.running = figures.num_running
     message.waiting = figures.num_waiting
+    message.waiting_tokens = figures.waiting_tokens
     message.max_running = figures.max_num_seqs
     message.rejected = figures.num_rejected
     message.finished = figures.num_finished
@@ -46,4 +47,14 @@ def stats(
     if figures.mean_request_seconds is not None:
         message.mean_service_time.CopyFrom(to_duration(figures.mean_request_seconds))
     message.steps = figures.num_steps
+    message.rejections.CopyFrom(
+        Rejections(
+            queue_full=figures.rejected_queue_full,
+            queue_timeout=figures.rejected_queue_timeout,
+            deadline_unattainable=figures.rejected_deadline,
+            tenant_concurrency=figures.rejected_tenant_concurrency,
+            tenant_queue_full=figures.rejected_tenant_queue,
+            tenant_token_rate=figures.rejected_tenant_rate,
+        )
+    )
     return message

@@ -36,6 +36,7 @@ class Admissible:
     params: SamplingParams
     priority: int
     time_limit: float | None
+    max_queue_time: float | None
     token_ids: bool
     coalescing: Coalescing | None
 
@@ -91,6 +92,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         coalescing = sampling.coalescing(request.output, streamed=output is OutputKind.DELTA)
         priority = sampling.priority(request)
         limit = sampling.time_limit(request, state.max_stream_seconds)
+        queue_time = sampling.max_queue_time(request)
         given = request.WhichOneof("prompt")
         special = request.add_special_tokens if request.HasField("add_special_tokens") else None
         prompt = await prompts.prompt_ids(request, given, special, engine.tokenizer)
@@ -112,6 +114,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             params=params,
             priority=priority,
             time_limit=limit,
+            max_queue_time=queue_time,
             token_ids=events.wants_token_ids(request.output),
             coalescing=coalescing,
         )
@@ -126,6 +129,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             adapter=request.adapter,
             deadline=work.arrival.deadline,
             time_limit=work.time_limit,
+            max_queue_time=work.max_queue_time,
         )
 
     async def _admitted(self, outputs: AsyncIterator[RequestOutput], work: Admissible) -> RequestOutput:

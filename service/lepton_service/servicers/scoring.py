@@ -36,6 +36,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise ResourceNotFoundError("adapter", request.adapter, f"adapter {request.adapter!r} is not loaded")
         top = convert.top_logprobs(request, info.vocab_size)
         priority = sampling.priority(request)
+        queue_time = sampling.max_queue_time(request)
         kind = request.WhichOneof("prompt")
         special = request.add_special_tokens if request.HasField("add_special_tokens") else None
         prompt = await prompts.prompt_ids(request, kind, special, engine.tokenizer, generating=False)
@@ -55,6 +56,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                     tenant=arrived.tenant,
                     adapter=request.adapter,
                     deadline=arrived.ends_by(state.max_stream_seconds),
+                    max_queue_time=queue_time,
                 )
             except InvalidRequestError as error:
                 raise InvalidFieldError(proto_path(error.field, path), error.reason) from error

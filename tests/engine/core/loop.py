@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lepton_engine.config import SchedulerSettings
+from lepton_engine.core.admission import Admission
 from lepton_engine.core.block_pool import NULL_BLOCK
 from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
 from lepton_engine.core.kv_cache import KVCacheManager
@@ -13,6 +14,7 @@ from lepton_engine.core.kv_layout import KVCacheLayout, KVGroup
 from lepton_engine.core.plan import StepPlan
 from lepton_engine.core.request import Request, Sequence, SequenceState
 from lepton_engine.core.scheduler import Scheduler
+from lepton_engine.core.tenants import TenantTable
 from lepton_engine.errors import RequestFailedError
 from lepton_engine.sampling_params import SamplingParams
 from tests.engine.core.device import (
@@ -73,6 +75,9 @@ class Loop:
         draft: Callable[[Request, int, int, int], list[int]] | None = None,
         max_queued_requests: int | None = None,
         max_queued_tokens: int | None = None,
+        max_queue_time: float | None = None,
+        tenants: TenantTable | None = None,
+        measured: bool = False,
     ) -> None:
         groups = tuple(KVGroup(window, (i,), 1) for i, window in enumerate(windows))
         counts = num_blocks if isinstance(num_blocks, tuple) else (num_blocks,) * len(windows)
@@ -83,12 +88,15 @@ class Loop:
             if all(g.blocks_for(tokens, block_size, per_step) < c for g, c in zip(groups, counts, strict=True))
         )
         layout = KVCacheLayout(block_size, groups, counts, min(longest, 1000))
-        settings = SchedulerSettings(max_num_seqs, budget, chunk, max_queued_requests, max_queued_tokens)
+        settings = SchedulerSettings(
+            max_num_seqs, budget, chunk, max_queued_requests, max_queued_tokens, max_queue_time=max_queue_time
+        )
         self.cache = KVCacheManager(layout, chunk=per_step, enable_prefix_caching=caching)
-        self.scheduler = Scheduler(settings, self.cache)
+        self.scheduler = Scheduler(settings, self.cache, Admission(settings, tenants))
         self.device = Device(layout, self.scheduler.max_running)
         self.budget, self.chunk, self.overlap = budget, per_step, overlap
         self.draft = draft  # (request, index, tokens generated, limit) -> tokens that may come next
+        self.measured = measured  # Whether the speed is: a step takes a second.
         self.now = 0.0
         self.requests: dict[str, Request] = {}
         self.told: defaultdict[str, Told] = defaultdict(Told)
@@ -106,6 +114,7 @@ class Loop:
         tenant: str = "",
         deadline: float | None = None,
         finish_by: float | None = None,
+        max_queue_time: float | None = None,
         stop: Iterable[int] = (),
         min_tokens: int = 0,
         prompt_logprobs: int | None = None,
@@ -132,6 +141,7 @@ class Loop:
             tenant=tenant,
             deadline=deadline,
             finish_by=finish_by,
+            max_queue_time=max_queue_time,
         )
 
     def submit(self, request: Request) -> Request:
@@ -181,7 +191,13 @@ class Loop:
             return False
         drafted, accepted = self.scheduler.drafted_tokens, self.scheduler.accepted_tokens
         alive = [sample.sequence.state is not SequenceState.FINISHED for sample in launched.plan.samples]
+        generated = self.scheduler.generated_tokens
         self.scheduler.settle(launched.plan, result)
+        if self.measured:
+            plan, generated = launched.plan, self.scheduler.generated_tokens - generated
+            prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
+            sampled = sum(sample.offset == 0 for sample in plan.samples)
+            self.scheduler.admission.speed.observe(1.0, prompt, sampled, generated)
         drafted, accepted = self.scheduler.drafted_tokens - drafted, self.scheduler.accepted_tokens - accepted
         assert 0 <= accepted <= drafted
         self.seen["accepted"] += accepted
@@ -223,7 +239,7 @@ class Loop:
         assert len({entry.sequence for entry in plan.scheduled}) == len(plan.scheduled)
         live, longest = self.live(), self.cache.layout.max_tokens
         served = {entry.sequence for entry in plan.scheduled} | {sample.sequence for sample in plan.samples}
-        running = sorted((s for s in live if s.state is SequenceState.RUNNING), key=lambda s: s.order)
+        running = list(self.scheduler.running)
         idle = [s for s in running if s not in served and s.num_wanted(longest) == 1]
         assert idle in ([], running[-1:]), "a decode was left out, and not for want of blocks as the last in order"
         self.seen["followed"] += len([s for s in live if s.state is SequenceState.FOLLOWING])
@@ -301,5 +317,8 @@ class Loop:
         scheduler = self.scheduler
         assert (scheduler.num_running, scheduler.num_waiting, scheduler.queued_tokens) == (0, 0, 0)
         assert not scheduler.has_work
+        accounts = scheduler.admission.tenants.accounts.values()
+        assert not [a for a in accounts if a.in_flight or a.queued or a.queued_tokens]
+        assert scheduler.admission.tenants.num_queueing == 0
         assert [pool.num_free for pool in self.cache.pools] == [n - 1 for n in self.cache.layout.num_blocks]
         assert scheduler.problems() == []

@@ -6,12 +6,20 @@
 import os
 import random
 from collections import Counter
+from copy import copy
 
 import pytest
 
 from lepton_engine.core.plan import StepPlan
 from lepton_engine.core.request import Request, SequenceState
-from lepton_engine.errors import InvalidRequestError, QueueFullError
+from lepton_engine.core.tenants import TenantLimits, TenantTable
+from lepton_engine.errors import (
+    AdmissionError,
+    DeadlineExceededError,
+    DeadlineUnattainableError,
+    InvalidRequestError,
+    QueueFullError,
+)
 from tests.engine.core.device import VOCABULARY, Fault
 from tests.engine.core.loop import Loop
 
@@ -20,8 +28,11 @@ SHARDS, SEEDS_PER_SHARD, STEPS = 8, 140, 60
 KINDS = (
     *("hit", "followed", "copied", "forked", "preempted", "left behind", "with a token of the device"),
     *("cancelled WAITING", "cancelled RUNNING", "cancelled in mid-prefill", "cancelled decoding"),
-    *("cancelled a leader", "cancelled preempted", "cancelled one of several", "crashed", "invalid", "refused"),
+    *("cancelled a leader", "cancelled preempted", "cancelled one of several", "crashed", "invalid"),
     *("accepted", "taken back", "stop", "length", "abort", "time_limit", "DeadlineExceededError", "RequestFailedError"),
+    *("refused QueueFullError", "refused DeadlineUnattainableError", "refused DeadlineExceededError"),
+    *("refused TenantConcurrencyError", "refused TenantQueueFullError", "refused TenantTokenRateError"),
+    *("QueueTimeoutError", "several tenants run", "out of the order of arrival"),
 )
 
 
@@ -31,6 +42,7 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.seen: Counter[str] = Counter()
+        self.tenants = self.random.choice([["", "", "other"], ["", "other", "third", "fourth"]])
         self.loop = self._loop()
         self.families = [self._tokens(60) for _ in range(self.random.randint(1, 3))]
         self.rate = self.random.choice([0.2, 0.6, 2.0])
@@ -66,7 +78,26 @@ class Storm:
             draft=self.draft if not overlap and r.random() < 0.6 else None,
             max_queued_requests=r.choice([None] * 5 + [3]),
             max_queued_tokens=r.choice([None] * 5 + [40]),
+            max_queue_time=r.choice([None] * 5 + [4]),
+            tenants=self._limits(),
+            measured=r.random() < 0.5,
         )
+
+    def _limits(self) -> TenantTable | None:
+        """Limits of all, and others of one of them."""
+        r = self.random
+        if r.random() < 0.6:
+            return None
+
+        def some() -> TenantLimits:
+            return TenantLimits(
+                r.choice([None, 1, 3, 6]),
+                r.choice([None, None, 0, 2]),
+                r.choice([None, None, 300, 3000]),
+                r.choice([1, 1, 0.5, 3]),
+            )
+
+        return TenantTable(some(), {"other": some()})
 
     def draft(self, request: Request, index: int, generated: int, limit: int) -> list[int]:
         """What will come, with mistakes; often longer than what would be of use."""
@@ -90,22 +121,44 @@ class Storm:
             max_tokens=max_tokens,
             n=r.choice([1, 1, 1, min(2, loop.scheduler.max_running), 4]),
             priority=r.randrange(self.priorities),
-            tenant=r.choice(["", "", "other"]),
+            tenant=r.choice(self.tenants),
             stop=r.choice([(), (0,), (0, 1)]),
             min_tokens=r.randint(0, max_tokens) if r.random() < 0.3 else 0,
             prompt_logprobs=0 if scored else None,
             presence_penalty=float(r.random() < 0.2),
             deadline=loop.now + r.randint(0, 60) if r.random() < 0.1 else None,
             finish_by=loop.now + r.randint(0, 60) if r.random() < 0.1 else None,
+            max_queue_time=r.randint(1, 20) if r.random() < 0.1 else None,
         )
+        accounts = {name: copy(account) for name, account in loop.scheduler.admission.tenants.accounts.items()}
         try:
             loop.submit(request)
-        except QueueFullError:
-            self.seen["refused"] += 1
-            assert loop.scheduler.num_waiting
+        except (AdmissionError, DeadlineExceededError) as error:
+            self.seen[f"refused {type(error).__name__}"] += 1
+            assert loop.scheduler.admission.tenants.accounts == accounts, "a refusal has left something"
+            assert request.key not in loop.scheduler
+            self.refuse(request, error)
         except InvalidRequestError:
             self.seen["too large"] += 1
             assert request.params.n > loop.scheduler.max_running or len(prompt) + 1 > loop.cache.layout.max_tokens
+
+    def refuse(self, request: Request, error: Exception) -> None:
+        """See that there is reason to refuse."""
+        scheduler = self.loop.scheduler
+        if isinstance(error, QueueFullError):
+            assert scheduler.num_waiting
+        if isinstance(error, DeadlineUnattainableError):
+            figures = {name: float(value) for name, value in error.details.items()}
+            assert request.deadline is not None
+            assert figures["estimate_seconds"] > figures["remaining_seconds"]
+            assert (error.retry_after is None) == (figures["estimate_idle_seconds"] > figures["remaining_seconds"])
+        elif isinstance(error, AdmissionError):
+            assert error.retry_after is not None
+        else:
+            assert request.deadline is not None
+            assert request.deadline <= self.loop.now
+        if isinstance(error, AdmissionError) and error.retry_after is not None:
+            assert 0.1 <= error.retry_after <= 60
 
     def cancel(self) -> None:
         """End a request, or one sequence of it, or its deadline passes; by state, so that rare ones come as well."""
@@ -143,6 +196,9 @@ class Storm:
             if self.random.random() < self.cancels:
                 self.cancel()
             self.loop.step(self.fault)
+            running = self.loop.scheduler.running
+            self.seen["several tenants run"] += len({sequence.request.tenant for sequence in running}) > 1
+            self.seen["out of the order of arrival"] += sorted(running, key=lambda s: s.order) != list(running)
         work = sum(
             r.params.n * (len(r.prompt) + r.max_tokens)
             for r in self.loop.requests.values()
@@ -157,6 +213,11 @@ class Storm:
         told = self.loop.told[request.key]
         if told.error is not None:
             self.seen[told.error] += 1
+            if told.error == "QueueTimeoutError":
+                assert request.start_by is not None
+                assert request.first_scheduled_time is None
+                assert told.cached < 0
+                return
             assert told.error == "DeadlineExceededError" or request.key in self.loop.faulty
             assert told.error == "RequestFailedError" or request.deadline is not None
             return

@@ -132,7 +132,7 @@ def test_the_queue_is_bounded_in_requests() -> None:
     loop.add([1])
     with pytest.raises(QueueFullError, match="the queue is full: 2 requests, 2 tokens wait"):
         loop.add([1])
-    assert loop.scheduler.rejected == 1
+    assert loop.scheduler.admission.capacity_rejected == 1
     loop.run()
     loop.add([1])
 
