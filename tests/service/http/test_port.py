@@ -1,0 +1,179 @@
+"""The port itself: flags, addresses, CORS, HTTPS, the page's headers."""
+
+import argparse
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from lepton_service.http.options import HTTPOptions, add_http_arguments, http_options
+from lepton_service.http.server import HTTPServer, security
+from lepton_service.options import TLSFiles
+from lepton_service.server import PortInUseError
+from lepton_service.tls import TLSError
+
+
+def parsed(*flags: str) -> HTTPOptions | None:
+    parser = argparse.ArgumentParser()
+    add_http_arguments(parser)
+    return http_options(parser.parse_args(flags))
+
+
+def test_flags() -> None:
+    assert parsed() is None
+    assert parsed("--http-port") == HTTPOptions(8080)
+    assert parsed("--http-port", "0", "--http-host", "::1") == HTTPOptions(0, "::1")
+    found = parsed("--http-port", "1", "--http-cors-origin", "https://a.example", "--http-cors-origin", "*")
+    assert found is not None
+    assert found.cors_origins == ("https://a.example", "*")
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/path", "https://*.a.example", "ftp://a", ""])
+def test_origins_that_are_none(origin: str) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        parsed("--http-port", "1", "--http-cors-origin", origin)
+
+
+def test_an_origin_without_a_port() -> None:
+    with pytest.raises(ValueError, match="--http-cors-origin needs --http-port"):
+        parsed("--http-cors-origin", "https://a.example")
+
+
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="extra `http`"):
+        parsed("--http-port", "1")
+
+
+async def test_a_port_in_use(web: Any) -> None:
+    second = HTTPServer(web.running.front, HTTPOptions(web.http.port))
+    with pytest.raises(PortInUseError, match=str(web.http.port)):
+        await second.start()
+    await second.stop(0.0)
+
+
+async def test_without_cors_no_other_origin_is_let_in(web: Any) -> None:
+    headers = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    response = await web.raw.options("/v1/completions", headers=headers)
+    assert response.status_code == 405
+    response = await web.raw.get("/v1/models", headers=headers)
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+async def test_cors(run_web: Any) -> None:
+    async with run_web(cors_origins=("https://a.example",)) as web:
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization, content-type",
+        }
+        response = await web.raw.options("/v1/completions", headers={"origin": "https://a.example", **asked})
+        assert response.headers["access-control-allow-origin"] == "https://a.example"
+        response = await web.raw.options("/v1/completions", headers={"origin": "https://b.example", **asked})
+        assert response.status_code == 400
+        assert "access-control-allow-origin" not in response.headers
+        response = await web.raw.post("/v1/completions", json={"prompt": "hi"}, headers={"origin": "https://a.example"})
+        assert response.headers["access-control-allow-origin"] == "https://a.example"
+        assert "x-request-id" in response.headers["access-control-expose-headers"]
+
+
+async def test_the_page_loads_nothing_from_elsewhere(web: Any) -> None:
+    for path, kind in (("/", "text/html"), ("/playground.css", "text/css"), ("/playground.js", "text/javascript")):
+        response = await web.raw.get(path)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        text = response.text.replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, "an address of another server"
+        assert "innerHTML" not in text
+        again = await web.raw.get(path, headers={"if-none-match": response.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        head = await web.raw.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_health(web: Any) -> None:
+    response = await web.raw.get("/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ready"})
+
+
+def test_a_certificate_as_grpc_tells_it() -> None:
+    certificate = {
+        "subject": ((("countryName", "NO"),), (("commonName", "ann"),)),
+        "subjectAltName": (("DNS", "ann.example"), ("URI", "spiffe://x/ann")),
+    }
+    assert security(certificate) == {
+        "transport_security_type": [b"ssl"],
+        "x509_common_name": [b"ann"],
+        "x509_subject_alternative_name": [b"ann.example", b"spiffe://x/ann"],
+    }
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and certificates of it for the server and a client."""
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return folder
+
+
+def make_certificates(folder: Path) -> None:
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    now = datetime.datetime.now(datetime.UTC)
+
+    def name(common: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    for common in ("authority", "server", "client"):
+        key = authority_key if common == "authority" else ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = [x509.DNSName(f"{common}.example")]
+        names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name(common))
+            .issuer_name(name("authority"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=common == "authority", path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(authority_key, hashes.SHA256())
+        )
+        (folder / f"{common}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{common}.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+
+async def test_https_with_the_files_of_the_inference_port(run_web: Any, certificates: Path) -> None:
+    files = TLSFiles(certificates / "server.pem", certificates / "server.key", certificates / "authority.pem")
+    async with run_web(tls=files) as web:
+        trusting = ssl.create_default_context(cafile=str(certificates / "authority.pem"))
+        url = f"https://127.0.0.1:{web.http.port}/v1/models"
+        async with httpx2.AsyncClient(verify=trusting) as client:
+            with pytest.raises(httpx2.TransportError):
+                await client.get(url)
+        trusting.load_cert_chain(certificates / "client.pem", certificates / "client.key")
+        async with httpx2.AsyncClient(verify=trusting) as client:
+            assert (await client.get(url)).json()["data"][0]["id"] == "fake-model"
+
+
+def test_certificates_that_do_not_belong_together(certificates: Path) -> None:
+    from lepton_service.http.tls import server_context
+
+    with pytest.raises(TLSError, match="do not belong together"):
+        server_context(TLSFiles(certificates / "server.pem", certificates / "client.key"))
