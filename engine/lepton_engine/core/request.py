@@ -27,6 +27,7 @@ class Request:
         bad_word_ids: token sequences that are never completed.
         deadline: the request fails when it passes. finish_by: it ends with what it has.
         max_queue_time: seconds that it may wait before it runs. start_by: when these, or the server's own bound, end.
+        price: of a token in its tenant's share of the server.
         lane: priority and tenant. The sequences of a lane are served in the order of their arrival.
     """
 
@@ -52,6 +53,7 @@ class Request:
     num_preemptions: int = 0
     prompt_scored: bool = False
     start_by: float | None = None
+    price: float = 1.0
 
     def __post_init__(self) -> None:
         self.lane = (self.priority, self.tenant)

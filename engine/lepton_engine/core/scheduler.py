@@ -150,6 +150,7 @@ class Scheduler:
         self.admission.check(request, self._load(request), lambda: self._cached_tokens(request), now)
         self._requests[request.key] = request
         request.start_by = self.admission.start_by(request)
+        request.price = 1 / self.admission.tenants.weight(request.tenant)
         self.admission.admitted(request, now)
         for due in (request.deadline, request.finish_by, request.start_by):
             if due is not None:
@@ -270,21 +271,14 @@ class Scheduler:
         plan.num_tokens += count
         self.computed_tokens += count
         sequence.num_computed += count
-        self._charge(sequence)
+        if (news := sequence.num_computed - sequence.num_charged) > 0:
+            sequence.num_charged = sequence.num_computed
+            generated = sequence.num_computed > len(request.prompt)
+            self._counters.charge(request.lane, news * request.price * (DECODE_WEIGHT if generated else 1))
         self.cache.commit(sequence)
         if sequence.num_remaining == -len(draft):
             self._sample(plan, sequence, len(draft))
         return undisturbed
-
-    def _charge(self, sequence: Sequence) -> None:
-        """Charge its tenant for what it computes for the first time."""
-        count = sequence.num_computed - sequence.num_charged
-        if count > 0:
-            weight = (DECODE_WEIGHT if sequence.num_generated else 1) / self.admission.tenants.weight(
-                sequence.request.tenant
-            )
-            self._counters.charge(sequence.request.lane, count * weight)
-            sequence.num_charged = sequence.num_computed
 
     def _sample(self, plan: StepPlan, sequence: Sequence, num_drafted: int) -> None:
         request = sequence.request

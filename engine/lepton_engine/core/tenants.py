@@ -39,6 +39,11 @@ class TenantTable:
         """The limits of a tenant."""
         return self.tenants.get(tenant, self.default)
 
+    @property
+    def metered(self) -> bool:
+        """Whether anyone's tokens are counted."""
+        return any(limits.tokens_per_minute is not None for limits in (self.default, *self.tenants.values()))
+
 
 class TokenBucket:
     """Tokens that may be used: a minute's worth at most, filled evenly.
@@ -94,6 +99,7 @@ class Tenants:
 
     def __init__(self, table: TenantTable) -> None:
         self._table = table
+        self._metered = table.metered
         self._accounts: dict[str, Account] = {}
         self._bound = IDLE_TENANTS
         self._queueing = 0
@@ -119,6 +125,7 @@ class Tenants:
     def replace(self, table: TenantTable, now: float) -> None:
         """Other limits hold from now on; what is in flight stays."""
         self._table = table
+        self._metered = table.metered
         for tenant, account in self._accounts.items():
             wanted = table.limits(tenant).tokens_per_minute
             if wanted is None:
@@ -190,6 +197,8 @@ class Tenants:
 
     def charge(self, tenant: str, tokens: int, now: float) -> None:
         """Tokens were used; a negative number gives back."""
+        if not self._metered:
+            return
         per_minute = self._table.limits(tenant).tokens_per_minute
         account = self._accounts.get(tenant)
         if per_minute is None or account is None:

@@ -28,7 +28,8 @@ class VirtualCounters:
 
     def charge(self, lane: Lane, amount: float) -> None:
         """Tokens were computed for a tenant."""
-        self._served[lane] = self.of(lane) + amount
+        served = self._served.get(lane)
+        self._served[lane] = amount + (self.of(lane) if served is None else served)
 
     def advance(self, lane: Lane) -> None:
         """A tenant's request leaves the queue to run: the clock follows its counter."""
