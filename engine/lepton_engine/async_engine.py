@@ -14,10 +14,12 @@ from typing import Any
 from lepton_engine.assembly import RequestAssembler
 from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
 from lepton_engine.core.events import Event, Failed, Started
-from lepton_engine.errors import InvalidRequestError, LeptonError, ModelLoadError, UnsupportedError
-from lepton_engine.messages import Abort, Admitted, EngineSettings, EngineStats, ModelInfo, Submit
+from lepton_engine.errors import EngineDeadError, InvalidRequestError, LeptonError, ModelLoadError, UnsupportedError
+from lepton_engine.messages import Abort, Admitted, DropClient, EngineSettings, EngineStats, ModelInfo, Submit
 from lepton_engine.outputs import RequestMetrics, RequestOutput, ScoreOutput
 from lepton_engine.process.connection import Carrier, Connection
+from lepton_engine.process.member import MemberCarrier
+from lepton_engine.process.options import ProcessOptions
 from lepton_engine.quantization.scheme import parse_scheme
 from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import OutputKind, SamplingParams
@@ -71,6 +73,7 @@ class AsyncLeptonEngine:
         batch_invariant: a request and its seed give bit-identical tokens whatever else runs.
         in_process: run in a thread of this process rather than in a process of its own.
         speculation: how drafts are proposed; None runs without. Goes without `overlap`.
+        process: how the process is kept, or which one is joined, where `in_process` is False.
 
     Raises:
         InvalidRequestError: an argument is out of range. UnsupportedError: an option is not built.
@@ -104,6 +107,7 @@ class AsyncLeptonEngine:
         in_process: bool = True,
         overlap: bool | None = None,
         speculation: SpeculationSettings | None = None,
+        process: ProcessOptions | None = None,
     ) -> None:
         scheme = None if quantization is None else parse_scheme(quantization).name
         module = None if isinstance(model, str | os.PathLike) else model
@@ -129,15 +133,14 @@ class AsyncLeptonEngine:
         if module is not None and not in_process:
             raise UnsupportedError("in_process", "a loaded module cannot be moved to another process, pass a path")
         self.tokenizer = _tokenizer(tokenizer, folder, module)
-        self._connection = Connection(self._carrier(in_process, module))
+        self._carrier = self._make_carrier(in_process, module, process)
+        self._connection = Connection(self._carrier)
         self._info: ModelInfo | None = None
         self._random = random.Random(seed)
 
-    def _carrier(self, in_process: bool, module: Any) -> Carrier:
+    def _make_carrier(self, in_process: bool, module: Any, process: "ProcessOptions | None") -> Carrier:
         if not in_process:
-            from lepton_engine.process.child import ProcessCarrier
-
-            return ProcessCarrier(self._settings)
+            return (process or ProcessOptions()).carrier(self._settings)
         from lepton_engine.process.thread import ThreadCarrier
 
         def build() -> Any:
@@ -344,6 +347,31 @@ class AsyncLeptonEngine:
         """
         _, problems = await self._connection.query(integrity=True)
         return problems
+
+    @property
+    def address(self) -> str:
+        """Where other front ends reach the engine's process.
+
+        Raises:
+            EngineDeadError: it has none, or has not been started.
+        """
+        found = getattr(self._carrier, "address", None)
+        if not isinstance(found, str):
+            raise EngineDeadError("the engine runs in this process")
+        return found
+
+    def drop_client(self, client: str) -> None:
+        """Tell the engine that a front end which joined it has gone: its requests end."""
+        self._connection.send(DropClient(client=client))
+
+    def lose(self, error: LeptonError) -> None:
+        """Tell an engine that was joined that its process has ended."""
+        if isinstance(self._carrier, MemberCarrier):
+            self._carrier.lose(error)
+
+    def kill(self) -> None:
+        """Let `shutdown` end the engine's process without waiting for its step."""
+        self._connection.kill()
 
     async def shutdown(self) -> None:
         """End the engine; what still runs fails with EngineDeadError. Safe to call again."""

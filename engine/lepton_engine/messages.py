@@ -103,12 +103,14 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Run a request. Submitting a key that is known already does nothing, so a message may be repeated.
 
     Attributes:
-        key: unique over all clients. max_tokens: resolved; 0 only scores the prompt.
+        key: unique over all clients. request_id: the client's name for it, in use once at a time within a tenant; empty
+            for none. max_tokens: resolved; 0 only scores the prompt.
         deadline, time_limit: seconds from now; the request fails, or ends with what it has, when they have passed.
         max_queue_time: seconds that it may wait before it begins to run.
     """
 
     key: str
+    request_id: str = ""
     prompt_token_ids: list[int]
     params: SamplingParams
     seed: int
@@ -142,7 +144,13 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True):
     """The client is alive; the requests of one that is silent for long are ended."""
 
 
-Command = Submit | Abort | Query | Heartbeat
+class DropClient(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A client has gone, says who started it: its requests end at once."""
+
+    client: str
+
+
+Command = Submit | Abort | Query | Heartbeat | DropClient
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -24,6 +24,7 @@ from lepton_engine.messages import (
     Admitted,
     Answer,
     Command,
+    DropClient,
     EngineStats,
     ModelInfo,
     Query,
@@ -130,6 +131,8 @@ class EngineCore:
             self._submit(client, command)
         elif isinstance(command, Abort):
             self.scheduler.abort(command.key, command.index, command.reason)
+        elif isinstance(command, DropClient):
+            self.drop_client(command.client)
         elif isinstance(command, Query):
             problems = self.scheduler.problems() if command.integrity else []
             self._outbox[client].append(Answer(command.number, self.stats(), problems))

@@ -3,26 +3,20 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lepton_engine.errors import EngineDeadError, LeptonError
 from lepton_service.attachments import Attachment
 from lepton_service.drain import drain
-from lepton_service.engine_api import Engine
-from lepton_service.errors import EngineUnavailableError
 from lepton_service.options import ServerOptions
 from lepton_service.server import Listener, control_listener, inference_listener
-from lepton_service.state import Phase, ServerState
-from lepton_service.waiting import any_set
+from lepton_service.state import ServerState
+from lepton_service.supervisor import EngineSupervisor, Keeper, MakeEngine
 
-WATCH_SECONDS = 1.0
 FAILURE_GRACE_SECONDS = 2.0
 EXIT_OK, EXIT_FAILED, EXIT_CUT_SHORT = 0, 1, 143
 
 _log = logging.getLogger("lepton.serve")
-
-MakeEngine = Callable[[], Awaitable[Engine]]
 
 
 @dataclass
@@ -40,31 +34,32 @@ class Stop:
 
 
 class FrontEnd:
-    """One process that serves one engine.
+    """One process that serves one engine: listeners, attachments, the keeper of its engine, and their order.
 
     Args:
         make_engine: creates the engine (importing what it needs) without loading the model.
+        index: number of this front end among those that share an engine. The first, 0, has the control port and
+            keeps the engine running; the others follow its announcements.
 
     Attributes:
+        keeper: gives the state its engine.
         attachments: what starts after the gRPC listeners and drains with the inference port; see `attach`.
         observers: attachments that end last.
-        index: number of this front end among those that share an engine, 0 for the first.
     """
 
-    def __init__(self, options: ServerOptions, model_name: str, make_engine: MakeEngine) -> None:
+    def __init__(self, options: ServerOptions, model_name: str, make_engine: MakeEngine, index: int = 0) -> None:
         self.options = options
+        self.index = index
         self.state = ServerState(
             model_name, max_stream_seconds=options.max_stream_seconds, max_request_bytes=options.max_request_bytes
         )
         self.stop = Stop()
         self.failure: Exception | None = None
-        self._make_engine = make_engine
-        self._failed = asyncio.Event()
+        self.keeper: Keeper = EngineSupervisor(self.state, make_engine)
         self.inference: Listener | None = None
         self.control: Listener | None = None
         self.attachments: list[Attachment] = []
         self.observers: list[Attachment] = []
-        self.index = 0
 
     def attach(self, attachment: Attachment, *, last: bool = False) -> None:
         """Gives the front end another port or task of its own; before `start`.
@@ -75,18 +70,20 @@ class FrontEnd:
         (self.observers if last else self.attachments).append(attachment)
 
     async def start(self) -> None:
-        """Listens on both ports and answers health; loads nothing yet.
+        """Listens and answers health; loads nothing yet.
 
         Raises:
             PortInUseError, TLSError.
         """
-        self.inference = inference_listener(self.state, self.options, self._on_error)
-        self.control = control_listener(self.state, self.options, self._on_error)
+        self.inference = inference_listener(self.state, self.options, self.keeper.on_error)
+        if self.index == 0:
+            self.control = control_listener(self.state, self.options, self.keeper.on_error)
         await self.inference.start()
-        await self.control.start()
         security = "plaintext" if self.options.tls is None else "TLS" if self.options.tls.client_ca is None else "mTLS"
         _log.info("inference on %s:%d (%s)", self.options.host, self.inference.port, security)
-        _log.info("control on %s:%d (plaintext)", self.options.control_host, self.control.port)
+        if self.control is not None:
+            await self.control.start()
+            _log.info("control on %s:%d (plaintext)", self.options.control_host, self.control.port)
         for attachment in (*self.observers, *self.attachments):
             await attachment.start()
 
@@ -94,22 +91,24 @@ class FrontEnd:
         """Loads the model and serves until asked to stop.
 
         Returns:
-            The exit status: 0 after a clean drain, 143 after one that was cut short, 1 when the engine failed.
+            The exit status: 0 after a clean drain, 143 after one that was cut short, 1 without an engine to be had.
         """
         assert self.inference is not None, "start() comes first"
-        assert self.control is not None
-        life = asyncio.create_task(self._live())
+        life = asyncio.create_task(self.keeper.run())
         stopped = asyncio.create_task(self.stop.begin.wait())
         await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in (life, stopped):
             task.cancel()
         await asyncio.wait({life, stopped})
-        if self.failure is not None:
+        if not life.cancelled():
+            self.failure = life.result()
             _log.error("%s: %s", type(self.failure).__name__, self.failure)
             self.state.mark_failed()
             await self.inference.stop(FAILURE_GRACE_SECONDS)  # calls end by the engine's error: let them say so
-            await self._end_attachments(0.0)
-            await self.control.cancel()
+            for attachment in (*self.attachments, *self.observers):
+                await attachment.stop(0.0)
+            if self.control is not None:
+                await self.control.cancel()
             if self.state.engine is not None:
                 await self.state.engine.shutdown()
             return EXIT_FAILED
@@ -117,34 +116,6 @@ class FrontEnd:
             self.state, self.inference, self.control, self.options, self.stop.now, self.attachments, self.observers
         )
         return EXIT_OK if clean else EXIT_CUT_SHORT
-
-    async def _end_attachments(self, grace: float) -> None:
-        for attachment in (*self.attachments, *self.observers):
-            await attachment.stop(grace)
-
-    async def _live(self) -> None:
-        """Loads the engine, then watches it; ends with `failure` set when it cannot go on."""
-        try:
-            engine = await self._make_engine()
-            self.state.engine = engine
-            await engine.start()
-            self.state.mark_ready(engine)
-            _log.info("model %s is ready", self.state.model_name)
-            while self.state.phase is Phase.READY:
-                await any_set(self._failed, within=WATCH_SECONDS)
-                await engine.stats()
-            self.failure = self.failure or EngineUnavailableError("the engine has ended")
-        except LeptonError as error:
-            self.failure = error
-        except Exception as error:
-            _log.exception("the engine failed")
-            self.failure = error
-
-    def _on_error(self, error: Exception) -> None:
-        if isinstance(error, EngineDeadError) and self.state.phase is Phase.READY:
-            self.failure = error
-            self.state.mark_failed()
-            self._failed.set()
 
 
 async def serve(

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from lepton_service.attachments import Attachment
+from lepton_service.engine_api import Engine
 from lepton_service.options import ServerOptions
 from lepton_service.server import Listener
 from lepton_service.state import ServerState
@@ -24,7 +25,7 @@ _log = logging.getLogger("lepton.drain")
 async def drain(
     state: ServerState,
     inference: Listener,
-    control: Listener,
+    control: Listener | None,
     options: ServerOptions,
     now: asyncio.Event,
     attachments: Sequence[Attachment] = (),
@@ -33,7 +34,7 @@ async def drain(
     """Drains both servers and ends the engine.
 
     Args:
-        now: cuts the drain short when it is set: what still runs is cancelled.
+        now: cuts the drain short when it is set: what still runs is cancelled, the engine's process killed.
         attachments: drain with the inference server. observers: end after it.
 
     Returns:
@@ -55,14 +56,30 @@ async def drain(
         await inference.cancel()
         for attachment in attachments:
             await attachment.stop(0.0)
-    await control.cancel()
+    if control is not None:
+        await control.cancel()
     for observer in observers:
         await observer.stop(0.0)
     if state.engine is not None:
-        await state.engine.shutdown()
+        await _end(state.engine, now)
     return clean
 
 
+async def _end(engine: Engine, now: asyncio.Event) -> None:
+    """Ends the engine; at once when it has been told to, also while a step of it hangs."""
+    if now.is_set():
+        engine.kill()
+    ending = asyncio.ensure_future(engine.shutdown())
+    cut = asyncio.ensure_future(now.wait())
+    await asyncio.wait({ending, cut}, return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():
+        engine.kill()
+    cut.cancel()
+    await ending
+
+
 async def _stop(inference: Listener, attachments: Sequence[Attachment], grace: float) -> bool:
-    clean, *_ = await asyncio.gather(inference.stop(grace), *(attachment.stop(grace) for attachment in attachments))
+    others = asyncio.gather(*(attachment.stop(grace) for attachment in attachments))
+    clean = await inference.stop(grace)
+    await others
     return clean

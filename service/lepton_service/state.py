@@ -1,11 +1,13 @@
 """What all servicers share: the engine, how far it has come, and which requests are in flight."""
 
+import asyncio
 import enum
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lepton.v1.model_pb2 import ModelState
+from lepton_engine.messages import EngineStats
 from lepton_service.engine_api import Engine
 from lepton_service.errors import (
     EngineUnavailableError,
@@ -15,12 +17,15 @@ from lepton_service.errors import (
 )
 from lepton_service.health import NOT_SERVING, SERVING, HealthBoard
 
+STATS_SECONDS = 3.0
+
 
 class Phase(enum.Enum):
     """How far the engine has come."""
 
     LOADING = enum.auto()
     READY = enum.auto()
+    RESTARTING = enum.auto()
     FAILED = enum.auto()
 
 
@@ -31,7 +36,7 @@ class ServerState:
         model_name: the name that requests use.
         engine: None until it is created.
         draining: whether the server ends once its streams have.
-        started: seconds since the epoch.
+        started: when the figures began to count, in seconds since the epoch: a restart of the engine begins anew.
         health: the board that the health service reads.
         max_stream_seconds: bound of a stream; None for no bound.
     """
@@ -45,10 +50,13 @@ class ServerState:
         self.draining = False
         self.started = time.time()
         self.health = HealthBoard()
+        self.retry_at = 0.0
         self._request_ids: set[str] = set()
 
     def mark_ready(self, engine: Engine) -> None:
         """The model is loaded: the named services turn SERVING, unless a drain has begun."""
+        if self.phase is Phase.RESTARTING:
+            self.started = time.time()
         self.engine = engine
         self.phase = Phase.READY
         if not self.draining:
@@ -59,8 +67,14 @@ class ServerState:
         self.draining = True
         self.health.set_named(NOT_SERVING)
 
+    def mark_restarting(self, delay: float) -> None:
+        """The engine has ended and is started again in `delay` seconds: NOT_SERVING, requests are refused meanwhile."""
+        self.phase = Phase.RESTARTING
+        self.retry_at = time.monotonic() + delay
+        self.health.set_named(NOT_SERVING)
+
     def mark_failed(self) -> None:
-        """The engine has ended: the named services turn NOT_SERVING, requests are refused."""
+        """The engine has ended for good: the named services turn NOT_SERVING, requests are refused."""
         self.phase = Phase.FAILED
         self.health.set_named(NOT_SERVING)
 
@@ -81,9 +95,25 @@ class ServerState:
         """
         if self.phase is Phase.FAILED:
             raise EngineUnavailableError("the engine has ended")
+        if self.phase is Phase.RESTARTING:
+            wait = max(1.0, self.retry_at - time.monotonic())
+            raise EngineUnavailableError("the engine has ended and is started again", wait)
         if self.phase is Phase.LOADING or self.engine is None:
             raise ModelLoadingError(f"model {self.model_name!r} is still loading")
         return self.engine
+
+    async def engine_stats(self, within: float = STATS_SECONDS) -> EngineStats:
+        """The engine's figures, within so many seconds also when a step hangs.
+
+        Raises:
+            ModelLoadingError, EngineUnavailableError, EngineDeadError.
+        """
+        engine = self.ready_engine()
+        try:
+            async with asyncio.timeout(within):
+                return await engine.stats()
+        except TimeoutError:
+            raise EngineUnavailableError(f"the engine has not answered within {within:g} s", within) from None
 
     def check_model(self, name: str) -> None:
         """Raises ResourceNotFoundError unless `name` is this server's model, or empty."""

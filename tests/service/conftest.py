@@ -246,6 +246,9 @@ class FakeEngine:
     async def shutdown(self) -> None:
         self.ended = True
 
+    def kill(self) -> None:
+        self.ended = True
+
 
 def fresh_output(base: RequestOutput, outputs: list[CompletionOutput], finished: bool) -> RequestOutput:
     """The output as the engine gives it: one of its own each time."""

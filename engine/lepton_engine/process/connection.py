@@ -31,6 +31,9 @@ class Carrier(Protocol):
     def send(self, command: Command) -> None:
         """Send a command; never blocks."""
 
+    def kill(self) -> None:
+        """Let `stop` end the loop's side without waiting for its step, where that can be done."""
+
     async def stop(self) -> None:
         """End the loop's side and wait until it has gone; safe to call again."""
 
@@ -106,6 +109,10 @@ class Connection:
         finally:
             self._queries.pop(number, None)
         return answer.stats, answer.problems
+
+    def kill(self) -> None:
+        """Let `stop` end the engine without waiting for its step."""
+        self._carrier.kill()
 
     async def stop(self) -> None:
         """End the engine; what still runs fails with `EngineDeadError`."""

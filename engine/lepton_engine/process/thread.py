@@ -40,6 +40,9 @@ class ThreadCarrier:
         """See `Carrier.send`."""
         self._commands.put(command)
 
+    def kill(self) -> None:
+        """See `Carrier.kill`: a thread ends at the end of its step only."""
+
     async def stop(self) -> None:
         """See `Carrier.stop`."""
         self._stopping.set()

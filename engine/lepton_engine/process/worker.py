@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import zmq
 
 from lepton_engine.errors import LeptonError
-from lepton_engine.messages import Command, Dead, EngineSettings, Heartbeat, Ready, Replies
+from lepton_engine.messages import Command, Dead, DropClient, EngineSettings, Heartbeat, Ready, Replies
+from lepton_engine.process.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +26,31 @@ GRACE_SECONDS = 10.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """The first and only message on standard input."""
+    """The first and only message on standard input.
+
+    Attributes:
+        progress: path of the memory shared with the parent; see `Progress`.
+        suspects, convicts: fingerprints of requests that a former process died of; see `Quarantine`.
+    """
 
     address: str
     engine: EngineSettings
     log_level: int
+    progress: str
+    suspects: list[tuple[bytes, int]] = []
+    convicts: list[bytes] = []
 
 
 class RouterTransport:
-    """The loop's end of the sockets; knows which front ends live by their messages."""
+    """The loop's end of the sockets; knows which front ends live by their messages.
 
-    def __init__(self, address: str) -> None:
+    Attributes:
+        greeting: what a front end is told when it is first heard of; None while there is nothing to tell.
+    """
+
+    def __init__(self, address: str, progress: Progress) -> None:
+        self._progress = progress
+        self.greeting: Replies | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.SNDHWM, 0)
@@ -49,6 +65,7 @@ class RouterTransport:
     def receive(self, timeout: float) -> list[tuple[str, Command]]:
         """See `Transport.receive`."""
         commands: list[tuple[str, Command]] = []
+        self._progress.turn()
         if self._socket.poll(int(timeout * 1000)):
             while True:
                 try:
@@ -56,8 +73,14 @@ class RouterTransport:
                 except zmq.Again:
                     break
                 client = identity.hex()
+                if client not in self._seen and self.greeting is not None:
+                    self.send_replies(client, self.greeting)
                 self._seen[client] = time.monotonic()
                 command = self._decoder.decode(payload)
+                if isinstance(command, DropClient):
+                    # The name as its front end gave it to the socket; here clients are known by its bytes.
+                    command = DropClient(client=command.client.encode().hex())
+                    self._seen.pop(command.client, None)
                 if not isinstance(command, Heartbeat):
                     commands.append((client, command))
         self._last_receive = time.monotonic()
@@ -71,6 +94,11 @@ class RouterTransport:
         """Send to every client seen so far."""
         for client in self._seen:
             self.send_replies(client, replies)
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether any client has been heard of."""
+        return bool(self._seen)
 
     def lost_clients(self) -> list[str]:
         """See `Transport.lost_clients`: those silent for longer than their heartbeat allows."""
@@ -97,9 +125,10 @@ def main() -> int:
     settings = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=WorkerSettings)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stopping, loaded = threading.Event(), threading.Event()
-    transport = RouterTransport(settings.address)
+    progress = Progress(Path(settings.progress))
+    transport = RouterTransport(settings.address, progress)
     threading.Thread(target=_watch_parent, args=(stopping, loaded), daemon=True).start()
-    clients = _first_clients(transport)
+    _wait_for_parent(transport)
     try:
         from lepton_engine.build import build_core
 
@@ -108,23 +137,22 @@ def main() -> int:
         if not isinstance(error, LeptonError):
             logger.exception("the engine could not start")
         kind = type(error).__name__ if isinstance(error, LeptonError) else "LeptonError"
-        for client in clients:
-            transport.send_replies(client, [Dead(kind, str(error))])
+        transport.broadcast([Dead(kind, str(error))])
         transport.close()
         return 1
     loaded.set()
-    for client in clients:
-        transport.send_replies(client, [Ready(core.info)])
+    transport.greeting = [Ready(core.info)]
+    transport.broadcast(transport.greeting)
+    progress.mark_loaded()
     core.run(transport, stopping.is_set)
     transport.close()
     return 0
 
 
-def _first_clients(transport: RouterTransport) -> list[str]:
+def _wait_for_parent(transport: RouterTransport) -> None:
     """Wait for the parent's first heartbeat, so that it hears of the outcome of loading."""
-    while not transport._seen:
+    while not transport.has_clients:
         transport.receive(1.0)
-    return list(transport._seen)
 
 
 def _watch_parent(stopping: threading.Event, loaded: threading.Event) -> None:

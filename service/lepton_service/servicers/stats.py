@@ -51,7 +51,7 @@ class StatsServicer(stats_pb2_grpc.StatsServiceServicer):
     async def _stats(self) -> Stats:
         state = self._state
         loading = state.phase is Phase.LOADING
-        figures = None if loading else await state.ready_engine().stats()
+        figures = None if loading else await state.engine_stats()
         return convert.stats(
             figures,
             model=state.model_name,

@@ -44,14 +44,15 @@ class Serving:
         with self._grew:
             return "".join(self.lines)
 
-    def wait_for(self, pattern: str) -> str:
-        """The first group of the first log line that matches, once there is one."""
-        seen = 0
+    def wait_for(self, pattern: str, times: int = 1) -> str:
+        """The first group of the log line that matches as the `times`-th, once there is one."""
+        seen = found = 0
         with self._grew:
             while True:
                 for line in self.lines[seen:]:
                     match = re.search(pattern, line)
-                    if match is not None:
+                    found += match is not None
+                    if match is not None and found == times:
                         return match[1]
                 seen = len(self.lines)
                 if self._ended:

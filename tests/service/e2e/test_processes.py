@@ -42,7 +42,7 @@ def test_a_second_sigterm_ends_at_once(tiny: Path) -> None:
     assert gone(engine)
 
 
-def test_an_engine_that_is_killed_ends_streams_and_server(tiny: Path) -> None:
+def test_an_engine_that_is_killed_ends_streams_and_is_started_again(tiny: Path) -> None:
     server = start(tiny)
     server.ready()
     (engine,) = server.engines()
@@ -58,8 +58,15 @@ def test_an_engine_that_is_killed_ends_streams_and_server(tiny: Path) -> None:
                     pass
             assert caught.value.reason == "ENGINE_UNAVAILABLE"
             assert caught.value.retry_after is not None
-    assert server.finish() == 1
-    assert gone(engine)
+        server.wait_for(r"(the engine is started again)")
+        server.wait_for(r"(is ready)", times=2)
+        assert gone(engine)
+        (second,) = server.engines()
+        assert second.pid != engine.pid
+        assert len(client.complete([7] * 5, max_tokens=4, ignore_eos=True).choices[0].token_ids) == 4
+    server.process.send_signal(signal.SIGTERM)
+    assert server.finish() == 0
+    assert gone(second)
     assert "the engine has ended" in server.log
     assert "Traceback" not in server.log
 
