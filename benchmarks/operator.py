@@ -28,7 +28,7 @@ from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import CONTROLLERS, SERVERS, ControlPlane
 from tests.cluster.kwok import add_node
 from tests.cluster.leadership import Terms, trespasses
-from tests.cluster.models import differences, is_ready, model, normal
+from tests.cluster.models import collected, differences, is_ready, model, normal
 from tests.cluster.operators import LEASE, NAMESPACE, NO_LEASE, Operator, install, quiet
 from tests.cluster.pods import Figures, Pods
 from tests.cluster.relay import Relay
@@ -307,6 +307,7 @@ def _settle(bench: Bench, operator: Operator, namespace: str) -> None:
         return all(is_ready(item) for item in bench.api.list("LeptonModel", namespace))
 
     eventually(settled, f"all models of {namespace} ready", 180, every=0.5)
+    eventually(lambda: collected(bench.api, namespace), "garbage is collected", 120, every=0.5)
     quiet(bench.plane, [operator.user], still=2, seconds=120)
 
 

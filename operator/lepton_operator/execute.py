@@ -6,7 +6,7 @@ from typing import Any
 from lepton_operator.api import Reason
 from lepton_operator.kube.client import ApiError, Client
 from lepton_operator.kube.decode import decode
-from lepton_operator.kube.resources import BY_KIND
+from lepton_operator.kube.resources import BY_KIND, MODELS
 from lepton_operator.observed import Child, Model
 from lepton_operator.plan import Action, Annotate, Apply, Delete, Plan
 from lepton_operator.status import Outcome
@@ -50,6 +50,8 @@ class Executor:
             case Apply():
                 return await self._apply(model, action)
             case Delete():
+                if action.former:
+                    await self._confirm(model)
                 await self._delete(action)
             case Annotate():
                 await self._annotate(action)
@@ -63,9 +65,10 @@ class Executor:
         if live is None:
             # Objects without our labels are in no index.
             live = await self._find(action.kind, metadata["namespace"], metadata["name"])
-            if live is not None and not live.owned_by(model.metadata.uid):
+            former = live is not None and live.formerly_owned_by(model)
+            if live is not None and not former and not live.owned_by(model.metadata.uid):
                 return f"{action.kind} {metadata['name']}"
-            if live is not None and live.metadata.deletion_timestamp is not None:
+            if live is not None and (former or live.metadata.deletion_timestamp is not None):
                 raise ApiError(409, "AlreadyExists", f"{action.kind} {metadata['name']} is being deleted")
         manifest = action.manifest
         if live is not None:
@@ -98,6 +101,16 @@ class Executor:
             raise
         assert isinstance(found, Child)
         return found
+
+    async def _confirm(self, model: Model) -> None:
+        """Not by the index, which may be old: what belongs to another uid may be the new model's, and ours the former.
+
+        Raises:
+            ApiError: this model is no more.
+        """
+        found = decode(MODELS.decoded, await self._client.get(MODELS.path(*model.key)))
+        if found.metadata.uid != model.metadata.uid:
+            raise ApiError(409, "Conflict", f"model {model.metadata.name} was made anew meanwhile")
 
     async def _delete(self, action: Delete) -> None:
         metadata = action.target.metadata

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from lepton_operator.api import LeptonModelSpec, LeptonModelStatus
+from lepton_operator.api import KIND, LeptonModelSpec, LeptonModelStatus
 from lepton_operator.api.base import json_name
 
 Manifest = dict[str, Any]
@@ -51,6 +51,16 @@ class Object(Part, frozen=True):
     def owned_by(self, uid: str) -> bool:
         """Whether the object is controlled by that one."""
         return any(owner.uid == uid and owner.controller for owner in self.metadata.owner_references)
+
+    def formerly_owned_by(self, model: "Object") -> bool:
+        """Whether its controller is a LeptonModel of that name which is no more: the name has another uid now."""
+        return any(
+            owner.controller
+            and owner.kind == KIND
+            and owner.name == model.metadata.name
+            and owner.uid != model.metadata.uid
+            for owner in self.metadata.owner_references
+        )
 
 
 class Model(Object, frozen=True):

@@ -67,10 +67,11 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
-    """Deletion of an orphan."""
+    """Deletion of an orphan; a former one belongs to a model that was of this name before."""
 
     kind: str
     target: Child
+    former: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,10 @@ def plan(
         wanted.add((kind, name))
         live = observed.children.get((kind, name))
         if live is not None and not live.owned_by(model.metadata.uid):
-            conflicts.append(f"{kind} {name}")
+            if not live.formerly_owned_by(model):
+                conflicts.append(f"{kind} {name}")
+            elif live.metadata.deletion_timestamp is None:
+                actions.append(Delete(kind, live, former=True))
         elif live is not None and live.metadata.deletion_timestamp is not None:
             continue  # It is made anew when it is gone.
         elif isinstance(live, Job):

@@ -82,7 +82,7 @@ class KeyedQueue(Generic[K]):
                 key = next(iter(due))
                 since = due.pop(key)
                 self._working.add(key)
-                return key, now - since
+                return key, loop.time() - since
             self._wake.clear()
             timeout = self._later[0][0] - now if self._later else None
             try:

@@ -79,13 +79,12 @@ class Reconciler:
             planned = self._plan(observed, loads)
         outcome = await self._executor.run(model, planned)
         clean = not outcome.conflicts and outcome.failure is None
-        if planned.actions and clean:
-            return 0.0  # The status is told by the pass that finds nothing to do: what other models need comes first.
+        planned_after = planned
         if planned.actions:
             observed = self._stores.observed(model)
             planned_after = self._plan(observed, {})
-        else:
-            planned_after = planned
+            if clean and not planned_after.actions:
+                return 0.0  # The status is told by a pass that has nothing to do: what other models need comes first.
         await self._tell(model, observed, planned_after, outcome)
         waits = [planned_after.look_again]
         if outcome.conflicts or planned.conflicts or outcome.failure is not None:

@@ -35,7 +35,7 @@ class MountFailures:
     def remove(self, found: Object) -> None:
         """Events go when they are old; what they said of a pod ends with the pod."""
 
-    def replace(self, listed: Iterable[Object], namespace: str | None) -> None:
+    def replace(self, listed: Iterable[Object], namespace: str | None, version: str) -> None:
         """Takes in a list."""
         for found in listed:
             self.put(found)

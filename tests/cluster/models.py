@@ -101,6 +101,13 @@ def owned(api: Api, namespace: str, kinds: Sequence[str] = OWNED) -> list[Object
     return found
 
 
+def collected(api: Api, namespace: str) -> bool:
+    """Whether the cluster's garbage collector has removed what models owned that are no more."""
+    alive = {item["metadata"]["uid"] for item in api.list("LeptonModel", namespace)}
+    owners = [owner for item in owned(api, namespace) for owner in item["metadata"]["ownerReferences"]]
+    return all(owner["uid"] in alive for owner in owners if owner["kind"] == "LeptonModel")
+
+
 def normal(api: Api, namespace: str) -> dict[str, Object]:
     """The state that does not depend on how it came about: owned specs, labels, owners; conditions of the models.
 

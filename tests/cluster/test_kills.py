@@ -10,7 +10,7 @@ import pytest
 from tests.cluster import life
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.models import differences, normal
+from tests.cluster.models import collected, differences, normal
 from tests.cluster.operators import NO_LEASE, Operator, quiet
 
 State = dict[str, Object]
@@ -38,6 +38,7 @@ def settle(api: Api, plane: ControlPlane, operator: Operator, namespace: str) ->
         )
 
     eventually(settled, f"all models of {namespace} ready", 120, every=0.5)
+    eventually(lambda: collected(api, namespace), "garbage is collected", 120, every=0.5)
     quiet(plane, [operator.user], still=2)
 
 

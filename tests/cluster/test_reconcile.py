@@ -156,6 +156,21 @@ def test_what_a_model_no_longer_asks_for_is_removed(api: Api, namespace: str) ->
     wait_ready(api, namespace)
 
 
+def test_what_a_former_model_of_that_name_left_is_replaced(api: Api, namespace: str) -> None:
+    owner = {"apiVersion": "lepton.dev/v1alpha1", "kind": "LeptonModel", "name": "m", "uid": "of-a-former-one"}
+    left: Object = {
+        "kind": "Service",
+        "metadata": {"name": "m", "ownerReferences": [{**owner, "controller": True}]},
+        "spec": {"ports": [{"name": "left", "port": 1}]},
+    }
+    before = api.create(left, namespace)
+    api.create(model("m"), namespace)
+    wait_ready(api, namespace)
+    after = api.get("Service", "m", namespace)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert "left" not in [port["name"] for port in after["spec"]["ports"]]
+
+
 @pytest.mark.parametrize(
     "stranger",
     [

@@ -81,10 +81,22 @@ def test_a_list_replaces_what_it_lacks() -> None:
     store = Store(lambda key: None)
     for name in "abc":
         store.put(an_object(name, 1, uid=name))
-    store.replace([an_object("b", 2, uid="b")], None)
+    store.replace([an_object("b", 2, uid="b")], None, "2")
     assert store.names() == [("ns", "b")]
-    store.replace([], "other")
+    store.replace([], "other", "3")
     assert len(store) == 1, "another namespace's list says nothing of this one"
+
+
+def test_a_list_does_not_remove_what_is_newer_than_it() -> None:
+    store = Store(lambda _: None)
+    store.put(an_object("made", 7, uid="made"))  # The answer to a write that came while the list was on its way.
+    store.put(an_object("old", 5, uid="old"))
+    store.replace([], None, "6")
+    assert store.names() == [("ns", "made")]
+    store.put(an_object("made", 8, uid="made"))
+    found = store.get("ns", "made")
+    assert found is not None
+    assert found.metadata.resource_version == "8"
 
 
 def test_objects_are_pruned() -> None:

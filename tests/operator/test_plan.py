@@ -44,10 +44,22 @@ def test_everything_is_applied_once(world: World, model: Make) -> None:
     assert world.plan(model()).actions == ()
 
 
-def test_the_same_model_made_anew_owns_nothing_of_the_old(settled: World, model: Make) -> None:
+def test_the_same_model_made_anew_replaces_what_the_former_left(settled: World, model: Make) -> None:
     again = model()
     again = msgspec.structs.replace(again, metadata=msgspec.structs.replace(again.metadata, uid="another"))
     planned = settled.plan(again)
+    assert planned.conflicts == ()
+    assert len(planned.actions) == 5
+    assert all(isinstance(action, Delete) and action.former for action in planned.actions)
+
+
+def test_what_a_model_of_another_name_owns_is_a_strangers(settled: World, model: Make) -> None:
+    for (kind, name), child in settled.children.items():
+        (owner,) = child.metadata.owner_references
+        theirs = [msgspec.structs.replace(owner, uid="another", name="other")]
+        metadata = msgspec.structs.replace(child.metadata, owner_references=theirs)
+        settled.children[kind, name] = msgspec.structs.replace(child, metadata=metadata)
+    planned = settled.plan(model())
     assert planned.actions == ()
     assert len(planned.conflicts) == 5
 

@@ -21,8 +21,8 @@ class Keeper(Protocol):
     def remove(self, found: Object) -> None:
         """Takes in a deletion."""
 
-    def replace(self, listed: Iterable[Object], namespace: str | None) -> None:
-        """Takes in a whole list."""
+    def replace(self, listed: Iterable[Object], namespace: str | None, version: str) -> None:
+        """Takes in a whole list as of a resource version."""
 
 
 class Store:
@@ -59,7 +59,11 @@ class Store:
         if found.metadata.uid in self._gone:
             return
         before = self._objects.get(found.key)
-        if before is not None and before.metadata.uid == found.metadata.uid and not _newer(found, before):
+        if (
+            before is not None
+            and before.metadata.uid == found.metadata.uid
+            and not _newer(found.metadata.resource_version, before.metadata.resource_version)
+        ):
             return
         if before is not None:
             self._forget(before)
@@ -80,18 +84,22 @@ class Store:
         self._forget(before)
         self._changed(self._model(before))
 
-    def replace(self, listed: Iterable[Object], namespace: str | None) -> None:
-        """Takes in a whole list: what it lacks is gone.
+    def replace(self, listed: Iterable[Object], namespace: str | None, version: str) -> None:
+        """Takes in a whole list: what it lacks is gone, unless it is newer than the list.
 
         Args:
             namespace: the one that was listed; None for all.
+            version: resource version of the list.
         """
         seen = set()
         for found in listed:
             seen.add(found.key)
             self.put(found)
         for key in [k for k in self._objects if k not in seen and namespace in (None, k[0])]:
-            self.remove(self._objects[key])
+            before = self._objects[key]
+            # What we made while the list was on its way is in no list; taken for gone it would never be seen again.
+            if not _newer(before.metadata.resource_version, version):
+                self.remove(before)
 
     def _model(self, found: Object) -> ModelKey:
         if self._models:
@@ -107,7 +115,6 @@ class Store:
                 del self._by_model[model]
 
 
-def _newer(found: Object, before: Object) -> bool:
-    """Whether a version is newer: resource versions of one kind rise."""
-    new, old = found.metadata.resource_version, before.metadata.resource_version
+def _newer(new: str, old: str) -> bool:
+    """Whether a resource version is newer: those of one kind rise."""
     return int(new) > int(old) if new.isdecimal() and old.isdecimal() else new != old

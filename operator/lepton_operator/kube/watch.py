@@ -112,7 +112,7 @@ class Watcher:
             token = page.metadata.continue_
             if not token:
                 break
-        self._store.replace(listed, self._namespace)
+        self._store.replace(listed, self._namespace, page.metadata.resource_version)
         self._version = page.metadata.resource_version
 
     async def _watch(self) -> None:
