@@ -20,7 +20,14 @@ PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")
 PROGRAM = Path("usr/lib/chromium/chromium-headless-shell")
 FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir>{root}/usr/share/fonts</dir><cachedir>{root}/fonts-cache</cachedir></fontconfig>
+<fontconfig>
+  <dir>/usr/share/fonts</dir><dir>{root}/usr/share/fonts</dir><cachedir>{root}/fonts-cache</cachedir>
+  <alias><family>serif</family><prefer><family>DejaVu Serif</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+  <match target="pattern">
+    <edit name="family" mode="append_last"><string>DejaVu Sans</string></edit>
+  </match>
+</fontconfig>
 """
 
 
@@ -67,6 +74,7 @@ def browser() -> Browser:
         root = CACHE / "chromium"
         if not _unpacked(root).works():
             _unpack(root)
+        (root / "fonts.conf").write_text(FONTS.format(root=root))
         found = _unpacked(root)
         if not found.works():
             raise BrokenBrowserError(f"{found.program} does not start: remove {root} to have it unpacked anew")
@@ -99,7 +107,6 @@ def _unpack(root: Path) -> None:
                 subprocess.run(["dpkg", "-x", archive, work / "root"], check=True, capture_output=True)
         except subprocess.CalledProcessError as error:
             raise BrokenBrowserError(f"Debian's Chromium cannot be unpacked: {_said(error)}") from error
-        (work / "root" / "fonts.conf").write_text(FONTS.format(root=root))
         shutil.rmtree(root, ignore_errors=True)
         (work / "root").rename(root)
 
