@@ -55,9 +55,10 @@ def arrival(request_id: str, context: Context) -> Arrival:
     if given and not _REQUEST_ID.fullmatch(given):
         raise InvalidFieldError("request_id", f"{given[:200]!r} is not 1 to 128 printable ASCII characters")
     found = given or uuid.uuid4().hex
+    tenant = metadata.get(TENANT_KEY, "")
     call = current_call.get()
     if call is not None:
-        call.request_id = found
+        call.request_id, call.tenant = found, tenant
     remaining = context.time_remaining()
     deadline = None if remaining is None else time.monotonic() + remaining
-    return Arrival(found, metadata.get(TENANT_KEY, ""), deadline)
+    return Arrival(found, tenant, deadline)

@@ -1,5 +1,6 @@
 """GenerationService: streams and whole answers."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         events.check_prompt_logprobs(len(prompt), params.prompt_logprobs)
         call = current_call.get()
         if call is not None:
-            call.prompt_tokens = len(prompt)
+            call.prompt_tokens, call.params, call.streamed = len(prompt), params, output is OutputKind.DELTA
+            call.operation = "chat" if given == "chat" else "text_completion"
         return Admissible(
             arrival=arrived,
             kind=kind,
@@ -135,15 +137,20 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def _admitted(self, outputs: AsyncIterator[RequestOutput], work: Admissible) -> RequestOutput:
         """The engine's first output, which says that it has admitted the request."""
         try:
-            return await anext(outputs)
+            first = await anext(outputs)
         except InvalidRequestError as error:
             raise InvalidFieldError(proto_path(error.field, prompts.path(work.kind)), error.reason) from error
+        call = current_call.get()
+        if call is not None and not first.finished:
+            call.admitted = time.time()
+        return first
 
     def _response(self, request: CompleteRequest, work: Admissible, output: RequestOutput) -> CompleteResponse:
         generated = sum(len(part.token_ids) for part in output.outputs)
         call = current_call.get()
         if call is not None:
             call.generated_tokens = generated
+            call.note_output(output)
         ordered: list[CompletionOutput] = sorted(output.outputs, key=lambda part: part.index)
         response = CompleteResponse(
             started=events.started(output, work.arrival.request_id, self._state.model_name, request.output),
@@ -186,6 +193,7 @@ class _Stream:
         call = current_call.get()
         if call is not None:
             call.generated_tokens = sum(self._generated)
+            call.note_output(output)
 
     async def _begin(self, output: RequestOutput) -> None:
         started = events.started(output, self._work.arrival.request_id, self._model, self._request.output)

@@ -45,7 +45,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         unscored = convert.context_tokens(request, len(prompt), path)
         call = current_call.get()
         if call is not None:
-            call.prompt_tokens = len(prompt)
+            call.prompt_tokens, call.operation = len(prompt), "score"
         with state.in_flight(arrived.request_id):
             try:
                 output = await engine.score(
@@ -60,6 +60,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 )
             except InvalidRequestError as error:
                 raise InvalidFieldError(proto_path(error.field, path), error.reason) from error
+        if call is not None:
+            call.metrics = output.metrics
         response = await prompts.off_loop(
             len(prompt) * (1 + top),
             convert.response,
