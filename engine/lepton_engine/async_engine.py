@@ -265,6 +265,7 @@ class AsyncLeptonEngine:
         key = uuid.uuid4().hex
         submit = Submit(
             key=key,
+            request_id=request_id or "",
             prompt_token_ids=token_ids,
             params=params,
             seed=seed,

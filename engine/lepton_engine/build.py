@@ -33,7 +33,7 @@ from lepton_engine.runtime.runner import Runner
 from lepton_engine.runtime.threads import usable_cores
 from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.speculation.build import LoadedDraft, load_draft, make_speculator
-from lepton_engine.step import EngineCore
+from lepton_engine.step import EngineCore, Recorder
 from lepton_engine.tenant_limits import LimitsFile
 from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
@@ -42,8 +42,13 @@ logger = logging.getLogger(__name__)
 PROFILE_TOKENS = 256
 
 
-def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -> EngineCore:
+def build_core(
+    settings: EngineSettings, checkpoint: Checkpoint | None = None, recorder: Recorder | None = None
+) -> EngineCore:
     """Load a checkpoint (or the given one) and make the engine's core.
+
+    Args:
+        recorder: keeps who is in the step in flight, for the case that the process dies of it.
 
     Raises:
         ModelLoadError: the checkpoint is damaged or not supported.
@@ -102,7 +107,15 @@ def build_core(settings: EngineSettings, checkpoint: Checkpoint | None = None) -
     limits = None if scheduler_settings.tenant_limits is None else LimitsFile(scheduler_settings.tenant_limits)
     admission = Admission(scheduler_settings, None if limits is None else limits.table)
     scheduler = Scheduler(scheduler_settings, cache, admission)
-    return EngineCore(scheduler, runner, info, overlap=overlap, speculator=speculator, tenant_limits=limits)
+    return EngineCore(
+        scheduler,
+        runner,
+        info,
+        overlap=overlap,
+        speculator=speculator,
+        tenant_limits=limits,
+        recorder=recorder,
+    )
 
 
 def _draft(settings: EngineSettings, model: CausalLM, device: torch.device) -> LoadedDraft | None:

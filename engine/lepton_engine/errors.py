@@ -81,6 +81,10 @@ class RequestFailedError(LeptonError):
     """A request that was admitted and then failed alone (NaN logits, a crashed step); the others went on."""
 
 
+class RequestIdInUseError(LeptonError):
+    """A request whose name another one of its tenant, perhaps at another front end, has while it runs."""
+
+
 class DeadlineExceededError(LeptonError):
     """A request whose deadline passed before it finished; its KV blocks are released."""
 

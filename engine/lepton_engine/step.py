@@ -3,18 +3,23 @@
 import logging
 import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from lepton_engine.core.events import Failed
+from lepton_engine.core.isolation import Goal, Isolation
+from lepton_engine.core.names import RequestNames, fingerprint
 from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.errors import (
     DeadlineUnattainableError,
+    EngineDeadError,
     LeptonError,
     QueueFullError,
     QueueTimeoutError,
     RequestFailedError,
+    RequestIdInUseError,
     TenantConcurrencyError,
     TenantQueueFullError,
     TenantTokenRateError,
@@ -61,6 +66,19 @@ class Speculator(Protocol):
         """Set the `draft` of sequences, each of at most so many tokens."""
 
 
+class Recorder(Protocol):
+    """Keeps who is in the step in flight where the death of the process does not reach."""
+
+    def record(self, requests: list[tuple[bytes, int]]) -> None:
+        """Fingerprints, and the tokens that each has generated."""
+
+    def again(self) -> None:
+        """Another step of the same."""
+
+    def clear(self) -> None:
+        """No step is in flight."""
+
+
 class Transport(Protocol):
     """Carries commands in and replies out; `client` names who sent and who is to receive."""
 
@@ -89,16 +107,23 @@ class EngineCore:
         overlap: bool,
         speculator: Speculator | None = None,
         tenant_limits: LimitsFile | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.info = info
         self.scheduler = scheduler
         self._runner = runner
+        self._isolation = Isolation(lambda request: request.key in scheduler, scheduler.rejoin)
+        self._recorder = recorder
+        self._recorded: list[Request] = []
+        self._suspects: dict[bytes, int] = {}
+        self._convicts: frozenset[bytes] = frozenset()
         self._overlap = overlap and speculator is None
         self._speculator = speculator
         self._tenant_limits = tenant_limits
         self._in_flight: tuple[StepPlan, Launched, float] | None = None
         self._settled = 0.0
         self._arrivals = 0
+        self._names = RequestNames(scheduler.__contains__)
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
         self._rates: deque[tuple[float, int, int]] = deque()
         self._started = time.monotonic()
@@ -106,7 +131,11 @@ class EngineCore:
         self._step_seconds = 0.0
 
     def run(self, transport: Transport, stopping: "Stopping") -> None:
-        """Serve commands until told to stop; a request whose step crashes fails, the loop goes on."""
+        """Serve commands until told to stop; a request that crashes its steps fails, the others go on.
+
+        Raises:
+            EngineDeadError: the device has been lost; only another process can go on.
+        """
         while not stopping():
             for client, command in transport.receive(self._patience()):
                 self.handle(client, command)
@@ -114,6 +143,9 @@ class EngineCore:
                 self.drop_client(client)
             self._reload_limits()
             self.step()
+            if self._recorded and self._recorder is not None and not self.scheduler.has_work:
+                self._recorded = []
+                self._recorder.clear()
             for client, replies in self.take_replies().items():
                 transport.send_replies(client, replies)
 
@@ -161,12 +193,43 @@ class EngineCore:
             client=client,
         )
         try:
+            self._check(request, command.request_id)
             self.scheduler.submit(request)
         except LeptonError as error:
             self._outbox[client].append(Failed.of(command.key, error))
             return
+        if request.isolated:
+            known = len(request.prompt) + self._suspects.pop(request.fingerprint) + 1
+            self._isolation.add(request, Goal(len(request.prompt), known if request.max_tokens else 0))
+        if command.request_id:
+            self._names.hold(request.tenant, command.request_id, request.key)
         if request.start_by is None:
             self._outbox[client].append(Admitted(command.key))
+
+    def _check(self, request: Request, request_id: str) -> None:
+        """Refuse what must not run, and see whether its steps are to be its own.
+
+        Raises:
+            RequestIdInUseError: another request of the tenant has the name.
+            RequestFailedError: it has killed an engine process before.
+        """
+        if request_id and self._names.is_held(request.tenant, request_id):
+            raise RequestIdInUseError(f"request_id: a request {request_id!r} is in flight")
+        if self._recorder is None:
+            return
+        request.fingerprint = fingerprint(request)
+        if request.fingerprint in self._convicts:
+            raise RequestFailedError("the request has ended the engine's process before, it is not run again")
+        request.isolated = request.fingerprint in self._suspects
+
+    def quarantine(self, suspects: Iterable[tuple[bytes, int]], convicts: Iterable[bytes]) -> None:
+        """Take over what is known of requests that former processes died of.
+
+        Args:
+            suspects: fingerprints of those whose steps are to be their own until they have generated more tokens than
+                this. convicts: of those that are not run.
+        """
+        self._suspects, self._convicts = dict(suspects), frozenset(convicts)
 
     def drop_client(self, client: str) -> None:
         """End all requests of a client that has gone."""
@@ -178,18 +241,20 @@ class EngineCore:
         """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
         began = time.monotonic()
         self._draft()
-        plan = self.scheduler.schedule(began)
+        plan = self._plan(began)
         launched = self._launch(plan) if plan.scheduled else None
         if self._in_flight is not None:
-            if (crash := self._settle(*self._in_flight)) is not None and launched is not None:
-                self._fail(plan, crash)  # It may have read what the crashed step was to write.
+            before, self._in_flight = self._in_flight, None
+            if (crash := self._settle(*before)) is not None:
+                # This step may have read what the crashed one was to write.
+                self._recover(crash, before[0], plan)
                 launched = None
-            self._in_flight = None
         if launched is not None:
-            if self._overlap:
+            # While a culprit is looked for, a step is settled before the next one could hit what it has written.
+            if self._overlap and not self._isolation.active:
                 self._in_flight = (plan, launched, began)
-            else:
-                self._settle(plan, launched, began)
+            elif (crash := self._settle(plan, launched, began)) is not None:
+                self._recover(crash, plan)
             self._steps += 1
             self._step_seconds += time.monotonic() - began
         for client, event in self.scheduler.take_events():
@@ -204,22 +269,48 @@ class EngineCore:
             logger.error("speculation failed and is switched off", exc_info=error)
             self._speculator = None
 
+    def _plan(self, now: float) -> StepPlan:
+        suspects = self._isolation.next_group()
+        if suspects is not None:
+            plan = self.scheduler.schedule_alone(suspects, now)
+            if plan.scheduled:
+                return plan
+        return self.scheduler.schedule(now)
+
     def _launch(self, plan: StepPlan) -> Launched | None:
+        if self._recorder is not None:
+            self._record(self._recorder, plan)
         try:
             return self._runner.launch(plan)
-        except Exception as error:  # Whatever the model raises, only the requests of this step are to fail.
-            self._fail(plan, error)
+        except Exception as error:  # Whatever the model raises, only the request at fault is to fail.
+            before, self._in_flight = self._in_flight, None
+            crash = None if before is None else self._settle(*before)
+            if crash is None or before is None:
+                self._recover(error, plan)
+            else:
+                self._recover(crash, before[0], plan)
             return None
+
+    def _record(self, recorder: Recorder, plan: StepPlan) -> None:
+        """Leave behind who is in this step, for the case that the process does not survive it."""
+        requests = [entry.sequence.request for entry in plan.scheduled]
+        if requests == self._recorded:
+            recorder.again()
+            return
+        self._recorded = requests
+        sequences = [entry.sequence for entry in plan.scheduled]
+        recorder.record([(s.request.fingerprint, len(s.token_ids) - s.num_prompt) for s in sequences])
 
     def _settle(self, plan: StepPlan, launched: Launched, began: float) -> Exception | None:
         """Take in the results of a step that began then; what it raised, if it has crashed."""
         try:
             result = launched.result()
-        except Exception as error:
-            self._fail(plan, error)
+        except Exception as error:  # As in `_launch`.
             return error
         generated = self.scheduler.generated_tokens
         self.scheduler.settle(plan, result)
+        if self._isolation.active:
+            self._isolation.settle()
         generated = self.scheduler.generated_tokens - generated
         prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
         now = time.monotonic()
@@ -231,10 +322,24 @@ class EngineCore:
         self._trim_rates()
         return None
 
-    def _fail(self, plan: StepPlan, error: Exception) -> None:
+    def _recover(self, error: Exception, plan: StepPlan, *later: StepPlan) -> None:
+        """A step has crashed, those launched after it are void: look for the request at fault, compute the rest again.
+
+        Raises:
+            EngineDeadError: the device does not work any more.
+        """
         logger.error("a step of %d sequences failed", len(plan.scheduled), exc_info=error)
-        failure = RequestFailedError(f"the step failed: {type(error).__name__}: {error}")
-        self.scheduler.fail_step(plan, failure)
+        if device_lost(error):
+            raise EngineDeadError(f"the device is lost: {error}") from error
+        culprit = self._isolation.crashed(plan)
+        self.scheduler.take_back([plan, *later])
+        if culprit is not None:
+            failure = RequestFailedError(f"the step failed: {type(error).__name__}: {error}")
+            self.scheduler.fail(culprit.key, failure, forget=True)
+        for entry in plan.scheduled:
+            if entry.sequence.request.isolated:
+                self.scheduler.isolate(entry.sequence.request)
+        self._isolation.settle()
 
     def take_replies(self) -> dict[str, list[Reply]]:
         """What is to be told to whom since the last call."""
@@ -304,3 +409,8 @@ class Stopping(Protocol):
 
     def __call__(self) -> bool:
         """True from then on."""
+
+
+def device_lost(error: Exception) -> bool:
+    """Whether an error says that the device's context is beyond use, as after an illegal access on CUDA."""
+    return type(error).__name__ == "AcceleratorError"

@@ -28,6 +28,7 @@ class Request:
         deadline: the request fails when it passes. finish_by: it ends with what it has.
         max_queue_time: seconds that it may wait before it runs. start_by: when these, or the server's own bound, end.
         price: of a token in its tenant's share of the server.
+        isolated: whether its steps are apart, because one has crashed. fingerprint: of what it asks.
         lane: priority and tenant. The sequences of a lane are served in the order of their arrival.
     """
 
@@ -54,6 +55,8 @@ class Request:
     prompt_scored: bool = False
     start_by: float | None = None
     price: float = 1.0
+    isolated: bool = False
+    fingerprint: bytes = b""
 
     def __post_init__(self) -> None:
         self.lane = (self.priority, self.tenant)

@@ -21,6 +21,7 @@ from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, St
 from lepton_engine.core.fair_order import FairOrder
 from lepton_engine.core.fair_queue import FairQueue
 from lepton_engine.core.followers import Followers
+from lepton_engine.core.isolation import sequences_of
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence, SequenceState
@@ -62,6 +63,8 @@ class Scheduler:
         self._order = FairOrder(self._counters)
         self._following = Followers()
         self._backlog = False
+        self._held: set[Sequence] = set()
+        self._held_lack = False
         self._running: list[Sequence] = []
         self._timers = Timers(self._requests.__contains__)
         self._queued_tokens = 0
@@ -88,8 +91,8 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that wait to run, those that wait for a shared prefix included."""
-        return len(self._waiting) + len(self._following)
+        """Sequences that wait to run, those that wait for a shared prefix, or for a step of their own, included."""
+        return len(self._waiting) + len(self._following) + len(self._held)
 
     @property
     def queued_tokens(self) -> int:
@@ -192,11 +195,36 @@ class Scheduler:
         self._drop(request, "" if refused else "abort" if isinstance(error, DeadlineExceededError) else "error")
         self._tell(request, Failed.of(key, error))
 
-    def fail_step(self, plan: StepPlan, error: LeptonError) -> None:
-        """End the requests of a crashed step. A step launched after it may have read its blocks and fails as well."""
-        for entry in plan.scheduled:
-            self.cache.forget(entry.sequence)  # Also of what has ended, or lost its blocks, since it was scheduled.
-            self.fail(entry.sequence.request.key, error, forget=True)
+    def take_back(self, plans: list[StepPlan]) -> None:
+        """Undo a crashed step, and those launched after it, which may have read its blocks.
+
+        Nothing that they wrote can be hit any more; their sequences wait to be computed again, to the same tokens.
+        """
+        for plan in plans:
+            for sample in plan.samples:
+                if sample.offset == 0:
+                    sample.sequence.num_pending -= 1
+        sequences = sequences_of(plans)
+        for sequence in sequences:
+            self.cache.forget(sequence)  # Also of what has ended, or lost its blocks, since it was scheduled.
+        for sequence in sequences:
+            if sequence.state is SequenceState.RUNNING:
+                self._release(sequence)
+                self._enqueue(sequence)
+
+    def isolate(self, request: Request) -> None:
+        """Take a request that is isolated from now on out of the queue: it gets steps of its own."""
+        for sequence in request.sequences:
+            if sequence.state in (SequenceState.WAITING, SequenceState.FOLLOWING) and sequence not in self._held:
+                self._release(sequence)
+                self._enqueue(sequence)
+
+    def rejoin(self, request: Request) -> None:
+        """A request that was isolated goes on among the others."""
+        for sequence in request.sequences:
+            if sequence in self._held:
+                self._held.discard(sequence)
+                self._waiting.push(sequence)
 
     def take_events(self) -> list[tuple[str, Event]]:
         """What has happened since the last call, each with the client that is to hear of it."""
@@ -218,7 +246,7 @@ class Scheduler:
         self._make_room_for_head()
         blocked = False
         longest = self.cache.layout.max_tokens
-        ready = [(s, wanted) for s in self._running if (wanted := s.num_wanted(longest))]
+        ready = [(s, n) for s in self._running if not s.request.isolated and (n := s.num_wanted(longest))]
         decodes = sum(wanted == 1 for _, wanted in ready)
         reserve = self._draft_reserve() if any(s.draft for s, _ in ready) else []
         for sequence, wanted in ready:
@@ -240,6 +268,29 @@ class Scheduler:
             self._admit(plan, now)
         self._backlog = bool(self.num_waiting)
         self.admission.drain.tick(now, self._backlog)
+        return plan
+
+    def schedule_alone(self, requests: list[Request], now: float) -> StepPlan:
+        """A step of these isolated requests and nobody else; empty when there is no room for any of them."""
+        self._now = now
+        self._expire(now)
+        self._wake()
+        plan = StepPlan()
+        self._order.renew(self._running)
+        nothing = [0] * len(self.cache.pools)
+        self._held_lack = False
+        for sequence in [s for request in requests for s in request.sequences]:
+            sequence.draft = ()
+            if sequence in self._held:
+                match = self.cache.match(sequence)
+                fits = self.cache.can_admit(sequence, match.num_blocks, nothing)
+                if sequence.num_pending or sequence.num_slots > len(self._slots) or not fits:
+                    self._held_lack = True  # Nobody else begins to run until there is room.
+                    continue
+                self._start(sequence, match.num_blocks, now)
+            count = min(sequence.num_wanted(self.cache.layout.max_tokens), self._chunk, self._budget - plan.num_tokens)
+            if sequence.state is SequenceState.RUNNING and count > 0:
+                self._serve(plan, sequence, count)
         return plan
 
     def draftable(self) -> list[tuple[Sequence, int]]:
@@ -308,6 +359,8 @@ class Scheduler:
             Whether another could still run in this step if there is budget.
         """
         reserve: list[int] | None = None
+        if self._held_lack and self._held:
+            return False
         while plan.num_tokens < self._budget - decodes and (head := self._waiting.head()) is not None:
             if before is not None and self._order.lane_key(head) >= self._order.lane_key(before):
                 return True
@@ -335,7 +388,10 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, num_blocks: int, now: float) -> None:
         request = sequence.request
-        self._waiting.take(sequence)
+        if sequence in self._held:
+            self._held.discard(sequence)
+        else:
+            self._waiting.take(sequence)
         self._queued_tokens -= sequence.num_prompt
         slots = [self._slots.pop() for _ in range(sequence.num_slots)]
         self._reserved[sequence] = slots
@@ -403,7 +459,10 @@ class Scheduler:
 
     def _enqueue(self, sequence: Sequence) -> None:
         sequence.state = SequenceState.WAITING
-        self._waiting.push(sequence)
+        if sequence.request.isolated:
+            self._held.add(sequence)
+        else:
+            self._waiting.push(sequence)
         self._queued_tokens += sequence.num_prompt
 
     def _wake(self) -> None:
@@ -495,6 +554,7 @@ class Scheduler:
         else:
             self._waiting.discard(sequence)
             self._following.discard(sequence)
+            self._held.discard(sequence)
             self._queued_tokens -= sequence.num_prompt
         self.cache.release(sequence)
         sequence.draft = ()

@@ -2,7 +2,8 @@
 
 Neither a hung step nor the death of the process hides it, and writing it costs the loop a microsecond. The layout, in
 little-endian words of eight bytes: how often the loop has come round, whether the model is loaded, then the requests
-of the step in flight: their number, and for each its fingerprint (16 bytes) and how many tokens it had generated.
+of the step in flight: their number, how many steps of just these came before it, and for each its fingerprint (16
+bytes) and how many tokens it had generated at the first of them.
 """
 
 import mmap
@@ -15,7 +16,7 @@ MAX_REQUESTS = 4096
 
 _WORD = struct.Struct("<Q")
 _ENTRY = struct.Struct("<16sQ")
-_TURNS, _LOADED, _COUNT, _ENTRIES = 0, 8, 16, 24
+_TURNS, _LOADED, _COUNT, _STEPS, _ENTRIES = 0, 8, 16, 24, 32
 _SIZE = _ENTRIES + MAX_REQUESTS * _ENTRY.size
 
 
@@ -66,23 +67,29 @@ class Progress:
         """The model is loaded, the loop begins."""
         _WORD.pack_into(self._memory, _LOADED, 1)
 
-    def record(self, requests: list[InFlight]) -> None:
-        """These are in the step that is about to be launched; beyond the first `MAX_REQUESTS` they are left out."""
+    def record(self, requests: list[tuple[bytes, int]]) -> None:
+        """See `Recorder.record`; beyond the first `MAX_REQUESTS` they are left out."""
         kept = requests[:MAX_REQUESTS]
         _WORD.pack_into(self._memory, _COUNT, 0)
-        data = b"".join([_ENTRY.pack(request.fingerprint, request.num_generated) for request in kept])
+        _WORD.pack_into(self._memory, _STEPS, 0)
+        data = b"".join([_ENTRY.pack(fingerprint, generated) for fingerprint, generated in kept])
         self._memory[_ENTRIES : _ENTRIES + len(data)] = data
         _WORD.pack_into(self._memory, _COUNT, len(kept))
 
+    def again(self) -> None:
+        """See `Recorder.again`."""
+        _WORD.pack_into(self._memory, _STEPS, _WORD.unpack_from(self._memory, _STEPS)[0] + 1)
+
     def clear(self) -> None:
-        """No step is in flight."""
+        """See `Recorder.clear`."""
         _WORD.pack_into(self._memory, _COUNT, 0)
 
     def in_flight(self) -> list[InFlight]:
         """The requests of the step in flight."""
         count = min(MAX_REQUESTS, _WORD.unpack_from(self._memory, _COUNT)[0])
         data = self._memory[_ENTRIES : _ENTRIES + count * _ENTRY.size]
-        return [InFlight(*fields) for fields in _ENTRY.iter_unpack(data)]
+        steps = int(_WORD.unpack_from(self._memory, _STEPS)[0])
+        return [InFlight(fingerprint, generated + steps) for fingerprint, generated in _ENTRY.iter_unpack(data)]
 
 
 class StallClock:

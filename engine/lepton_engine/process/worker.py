@@ -132,7 +132,8 @@ def main() -> int:
     try:
         from lepton_engine.build import build_core
 
-        core = build_core(settings.engine)
+        core = build_core(settings.engine, recorder=progress)
+        core.quarantine(settings.suspects, settings.convicts)
     except Exception as error:
         if not isinstance(error, LeptonError):
             logger.exception("the engine could not start")
@@ -144,8 +145,14 @@ def main() -> int:
     transport.greeting = [Ready(core.info)]
     transport.broadcast(transport.greeting)
     progress.mark_loaded()
-    core.run(transport, stopping.is_set)
-    transport.close()
+    try:
+        core.run(transport, stopping.is_set)
+    except Exception:
+        logger.exception("the engine's loop has failed")
+        transport.broadcast([Dead("EngineDeadError", "its loop has failed")])
+        return 1
+    finally:
+        transport.close()
     return 0
 
 

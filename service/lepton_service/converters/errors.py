@@ -16,6 +16,7 @@ from lepton_engine.errors import (
     QueueFullError,
     QueueTimeoutError,
     RequestFailedError,
+    RequestIdInUseError,
     TenantConcurrencyError,
     TenantQueueFullError,
     TenantTokenRateError,
@@ -84,6 +85,8 @@ def to_status(error: Exception) -> Status:
         return _status(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, str(error))
     if isinstance(error, EngineDeadError):
         return _status(ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE, str(error), _retry(5.0))
+    if isinstance(error, RequestIdInUseError):
+        return _status(ErrorReason.ERROR_REASON_REQUEST_ID_IN_USE, str(error))
     if isinstance(error, RequestFailedError):
         return _status(ErrorReason.ERROR_REASON_REQUEST_FAILED, str(error))
     return _status(ErrorReason.ERROR_REASON_INTERNAL, f"internal error ({type(error).__name__}); see the server's log")

@@ -221,7 +221,9 @@ class Loop:
 
     def fail(self, plan: StepPlan) -> None:
         self.faulty.update(entry.sequence.request.key for entry in plan.scheduled)
-        self.scheduler.fail_step(plan, RequestFailedError("the step failed"))
+        for entry in plan.scheduled:
+            self.cache.forget(entry.sequence)  # Also of what has ended, or lost its blocks, since it was scheduled.
+            self.scheduler.fail(entry.sequence.request.key, RequestFailedError("the step failed"), forget=True)
 
     def take_events(self) -> None:
         for _, event in self.scheduler.take_events():
