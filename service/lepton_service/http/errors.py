@@ -73,6 +73,8 @@ class HTTPError(Exception):
         if self.retry_after is not None:
             found["retry-after"] = str(max(1, math.ceil(self.retry_after)))
             found["retry-after-ms"] = str(max(1, math.ceil(self.retry_after * 1000)))
+        elif self.status == 429:
+            found["x-should-retry"] = "false"  # which OpenAI's clients heed: waiting does not help
         if self.status == 401:
             found["www-authenticate"] = "Bearer"
         if self.close:

@@ -8,6 +8,7 @@ are those of the contract that it lacks, under the names that vLLM's users know.
 from typing import Annotated, Any
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
 
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton_service.http.errors import invalid, unsupported
@@ -63,6 +64,7 @@ class GenerationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     bad_words: list[str] | None = None
     allowed_token_ids: list[UInt32] | None = None
     priority: Int32 | None = None
+    max_queue_time: float | None = None  # seconds
     structured_outputs: StructuredOutputs | None = None
     # OpenAI's that are refused.
     user: Any = None
@@ -100,6 +102,8 @@ def fill(request: AnyRequest, body: GenerationBody) -> None:
     request.model = body.model
     if body.priority is not None:
         request.priority = body.priority
+    if body.max_queue_time is not None:
+        request.max_queue_time.CopyFrom(_duration(body.max_queue_time))
     for message, names in (
         (
             request.sampling,
@@ -125,6 +129,15 @@ def fill(request: AnyRequest, body: GenerationBody) -> None:
         request.stop.include_in_output = body.include_stop_str_in_output
     if body.structured_outputs is not None:
         constrain(request, body.structured_outputs)
+
+
+def _duration(seconds: float) -> Duration:
+    try:
+        found = Duration()
+        found.FromNanoseconds(round(seconds * 1e9))
+    except (ValueError, OverflowError) as error:
+        raise invalid("max_queue_time", f"{seconds:g} s is out of range") from error
+    return found
 
 
 def constrain(request: AnyRequest, given: StructuredOutputs) -> None:

@@ -54,6 +54,7 @@ CHAT: list[tuple[dict[str, Any], str | None, str]] = [
     ({**HELLO, "stream_options": {"include_usage": True}}, "stream_options", "without stream = true"),
     ({**HELLO, "stream": True, "stream_options": {"x": 1}}, "stream_options.x", "not a field"),
     ({**HELLO, "priority": 1000}, "priority", "1000 is out of range"),
+    ({**HELLO, "max_queue_time": -1}, "max_queue_time", "-1 s is not above 0"),
     ({**HELLO, "response_format": {"type": "yaml"}}, "response_format.type", '"yaml": invalid enum'),
     ({**HELLO, "response_format": {"type": "json_schema"}}, "response_format.json_schema", "is missing"),
     (

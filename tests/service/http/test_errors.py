@@ -6,10 +6,13 @@ from grpc import StatusCode
 
 from lepton_engine.errors import (
     DeadlineExceededError,
+    DeadlineUnattainableError,
     EngineDeadError,
     InvalidRequestError,
     LeptonError,
+    QueueFullError,
     RequestFailedError,
+    TenantTokenRateError,
 )
 from lepton_service import errors
 from lepton_service.converters.errors import to_status
@@ -26,6 +29,9 @@ CASES: list[tuple[Exception, int, str]] = [
     (errors.RequestIdInUseError("in flight"), 409, "request_id_in_use"),
     (errors.ModelLoadingError("loading"), 503, "model_loading"),
     (errors.EngineUnavailableError("ended"), 503, "engine_unavailable"),
+    (QueueFullError("full", 0.5), 429, "queue_full"),
+    (TenantTokenRateError("used up", 12.0), 429, "tenant_token_rate_exceeded"),
+    (DeadlineUnattainableError("too slow", 3.0), 429, "deadline_unattainable"),
     (DeadlineExceededError("too late"), 504, "deadline_exceeded"),
     (EngineDeadError("dead"), 503, "engine_unavailable"),
     (InvalidRequestError("sampling_params.top_k", "bad"), 400, "invalid_field"),
@@ -82,6 +88,8 @@ def test_paths(path: str, field: str) -> None:
 def test_retry_after_is_whole_seconds_and_exact_beside() -> None:
     found = HTTPError(429, "full", retry_after=0.25)
     assert (found.headers()["retry-after"], found.headers()["retry-after-ms"]) == ("1", "250")
+    unattainable = from_status(to_status(DeadlineUnattainableError("too slow")))
+    assert (unattainable.headers().get("retry-after"), unattainable.headers()["x-should-retry"]) == (None, "false")
     assert HTTPError(401, "who?").headers()["www-authenticate"] == "Bearer"
 
 

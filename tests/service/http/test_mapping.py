@@ -21,6 +21,7 @@ from lepton.v1.generation_pb2 import (
 from lepton.v1.tokens_pb2 import Usage
 from lepton_service.http import body, chat, completions
 from lepton_service.http.answers import Form
+from lepton_service.http.errors import HTTPError
 from lepton_service.http.tokens import TokenTexts
 
 WEATHER = {
@@ -125,6 +126,13 @@ def test_limits_of_tokens() -> None:
     assert chatted(max_completion_tokens=4).stop.max_tokens == 4
     assert completed()[0].stop.max_tokens == 16
     assert completed(min_tokens=20)[0].stop.max_tokens == 20
+
+
+def test_time_in_the_queue() -> None:
+    assert completed(max_queue_time=1.5)[0].max_queue_time.ToNanoseconds() == 1_500_000_000
+    assert not completed()[0].HasField("max_queue_time")
+    with pytest.raises(HTTPError, match="max_queue_time"):
+        completed(max_queue_time=1e300)
 
 
 def test_what_the_template_is_told() -> None:
