@@ -250,12 +250,16 @@ def kills(bench: Bench) -> None:
     script = life.script(50, 7)
 
     def lived(
-        namespace: str, seconds: float, moments: Sequence[float], disturb: Callable[[], object]
+        namespace: str,
+        seconds: float,
+        moments: Sequence[float],
+        disturb: Callable[[], object],
+        recover: Callable[[], None] = plane.wait_ready,
     ) -> dict[str, Object]:
         api.create({"kind": "Namespace", "metadata": {"name": namespace}})
         with _at(moments, disturb):
             life.live(api, namespace, script, seconds)
-        plane.wait_ready()
+        recover()
         if operator.process.poll() is not None:
             operator.restart()
         _settle(bench, operator, namespace)
@@ -277,7 +281,7 @@ def kills(bench: Bench) -> None:
         bench.row(f"end states that differ after {size.lives * size.kills} kills", wrong, "states", 0)
         for name in SERVERS:
             restart = partial(plane.restart, name, False)
-            found = differences(expected, lived(f"restarted-{name}", 6, [1.5], restart))
+            found = differences(expected, lived(f"restarted-{name}", 6, [1.5], restart, plane.recover))
             print(*found[:5], sep="\n", file=sys.stderr, flush=True)
             bench.row(f"end states that differ after {name} was killed", bool(found), "states", 0)
     finally:

@@ -120,6 +120,12 @@ class ControlPlane:
         if wait:
             self.wait_ready()
 
+    def recover(self) -> None:
+        """After a restart: wait for the API, and start kwok anew, which forgets what failed meanwhile; kubelets don't."""
+        self.wait_ready()
+        if "kwok" in self.programs:
+            self.restart("kwok", wait=False)
+
     def access(self, user: str, groups: Sequence[str] = ()) -> Access:
         """A client certificate for somebody, as a way to the API."""
         pair = self._authority.sign(f"client-{user.replace(':', '-')}", user, groups)

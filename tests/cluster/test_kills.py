@@ -112,7 +112,7 @@ def test_the_control_plane_restarts(
         life.live(installed, namespace, life.script(MODELS, SEED), 6)
     finally:
         thread.join()
-    cluster.wait_ready()
+    cluster.recover()
     settle(installed, cluster, subject, namespace)
     same(installed, namespace, undisturbed)
     installed.delete_all("LeptonModel", namespace)
