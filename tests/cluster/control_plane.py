@@ -121,7 +121,7 @@ class ControlPlane:
             self.wait_ready()
 
     def recover(self) -> None:
-        """After a restart: wait for the API, and start kwok anew, which forgets what failed meanwhile; kubelets don't."""
+        """After a restart: wait for the API, and start kwok anew: unlike a kubelet it forgets what failed meanwhile."""
         self.wait_ready()
         if "kwok" in self.programs:
             self.restart("kwok", wait=False)
