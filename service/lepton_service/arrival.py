@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from lepton_service.auth.principal import MAX_NAME_LENGTH, is_name
 from lepton_service.calls import current_call
 from lepton_service.errors import InvalidFieldError
 
@@ -25,7 +26,8 @@ class Arrival:
 
     Attributes:
         request_id: the id that the request runs under.
-        tenant: whose prefix cache it uses; empty for the common one.
+        tenant: whose prefix cache it uses, as the credential says, or, where none is asked for, the metadata; empty
+            for the common one.
         deadline: of the call, in `time.monotonic` seconds; None for no deadline.
     """
 
@@ -48,15 +50,22 @@ def arrival(request_id: str, context: Context) -> Arrival:
         request_id: the field of the message; where it is empty, the metadata's id is taken, else one is made.
 
     Raises:
-        InvalidFieldError: the id cannot be used.
+        InvalidFieldError: the id or the tenant cannot be used.
     """
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     given = request_id or metadata.get(REQUEST_ID_KEY, "")
     if given and not _REQUEST_ID.fullmatch(given):
         raise InvalidFieldError("request_id", f"{given[:200]!r} is not 1 to 128 printable ASCII characters")
     found = given or uuid.uuid4().hex
-    tenant = metadata.get(TENANT_KEY, "")
     call = current_call.get()
+    if call is not None and call.principal is not None:
+        tenant = call.principal.tenant
+    else:
+        tenant = metadata.get(TENANT_KEY, "")
+        if tenant and not is_name(tenant):
+            raise InvalidFieldError(
+                TENANT_KEY, f"{tenant[:200]!r} is not 1 to {MAX_NAME_LENGTH} printable ASCII characters without spaces"
+            )
     if call is not None:
         call.request_id, call.tenant = found, tenant
     remaining = context.time_remaining()

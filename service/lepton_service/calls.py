@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lepton_engine.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from lepton_engine.sampling_params import SamplingParams
+from lepton_service.auth.principal import Principal
 
 
 @dataclass
@@ -14,7 +15,8 @@ class Call:
     """What is worth telling of one call; servicers fill it in. Never holds prompt or output text.
 
     Attributes:
-        tenant: whose call it is. trace_id: of its trace, where it has one.
+        tenant: whose call it is. principal: who sends it; None where no credential is asked for.
+        trace_id: of its trace, where it has one.
         operation: what the model is asked for: chat, text_completion or score; empty for calls that do not ask it.
         params: how tokens are chosen; None for calls that generate nothing. streamed: whether the answer is a stream.
         admitted: when the engine took it in, in seconds since the epoch.
@@ -25,6 +27,7 @@ class Call:
     peer: str
     request_id: str = ""
     tenant: str = ""
+    principal: Principal | None = None
     trace_id: str = ""
     operation: str = ""
     params: SamplingParams | None = None

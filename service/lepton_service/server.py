@@ -7,9 +7,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
+from lepton_service.auth.authenticator import Authenticator
 from lepton_service.calls import CallTracker
 from lepton_service.health import SERVICES, STATS
 from lepton_service.interceptors.access_log import AccessLogInterceptor
+from lepton_service.interceptors.authentication import AuthenticationInterceptor
 from lepton_service.interceptors.errors import ErrorInterceptor
 from lepton_service.interceptors.tracking import TrackingInterceptor
 from lepton_service.options import ServerOptions, channel_arguments
@@ -36,15 +38,29 @@ class Listener:
     Attributes:
         port: where it listens, known once `bind` has returned.
         tracker: the calls in flight. interceptors: outermost first; calls of the HTTP port go through them, too.
+        authentication: the last interceptor; None where everyone may call.
         closing: set when the server is to end its own streams (watches, reflection).
     """
 
-    def __init__(self, state: ServerState, options: ServerOptions, on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        state: ServerState,
+        options: ServerOptions,
+        on_error: Callable[[Exception], None],
+        authenticator: Authenticator | None = None,
+    ) -> None:
         self.port = 0
         self.tracker = CallTracker()
         self.closing = asyncio.Event()
         self.state = state
-        self.interceptors = [AccessLogInterceptor(), TrackingInterceptor(self.tracker), ErrorInterceptor(on_error)]
+        self.interceptors: list[grpc.aio.ServerInterceptor] = [
+            AccessLogInterceptor(),
+            TrackingInterceptor(self.tracker),
+            ErrorInterceptor(on_error),
+        ]
+        self.authentication = None if authenticator is None else AuthenticationInterceptor(authenticator)
+        if self.authentication is not None:
+            self.interceptors.append(self.authentication)
         self.server = grpc.aio.server(
             interceptors=self.interceptors,
             options=channel_arguments(options),

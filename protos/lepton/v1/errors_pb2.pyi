@@ -68,6 +68,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     else to do) and `remaining_seconds` (until the deadline). With RetryInfo where load is the cause, without where
     the deadline is too short for an idle server.
     """
+    ERROR_REASON_CREDENTIAL_MISSING: _ErrorReason.ValueType  # 30
+    """UNAUTHENTICATED: the call carries no credential that this server asks for. ErrorInfo.metadata has
+    `www-authenticate`, the challenge in the form of RFC 6750; so do the two below.
+    """
+    ERROR_REASON_CREDENTIAL_INVALID: _ErrorReason.ValueType  # 31
+    """UNAUTHENTICATED: the credential is not accepted. Which part of it is at fault is not said."""
+    ERROR_REASON_CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 32
+    """UNAUTHENTICATED: the credential was accepted until its expiry; a new one is needed."""
+    ERROR_REASON_TENANT_NOT_ALLOWED: _ErrorReason.ValueType  # 33
+    """PERMISSION_DENIED: the credential does not stand for the tenant that `x-lepton-tenant` names, or for none at all."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of failed calls.
@@ -132,4 +142,14 @@ computed. ErrorInfo.metadata has `estimate_seconds` (until it would, now), `esti
 else to do) and `remaining_seconds` (until the deadline). With RetryInfo where load is the cause, without where
 the deadline is too short for an idle server.
 """
+ERROR_REASON_CREDENTIAL_MISSING: ErrorReason.ValueType  # 30
+"""UNAUTHENTICATED: the call carries no credential that this server asks for. ErrorInfo.metadata has
+`www-authenticate`, the challenge in the form of RFC 6750; so do the two below.
+"""
+ERROR_REASON_CREDENTIAL_INVALID: ErrorReason.ValueType  # 31
+"""UNAUTHENTICATED: the credential is not accepted. Which part of it is at fault is not said."""
+ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 32
+"""UNAUTHENTICATED: the credential was accepted until its expiry; a new one is needed."""
+ERROR_REASON_TENANT_NOT_ALLOWED: ErrorReason.ValueType  # 33
+"""PERMISSION_DENIED: the credential does not stand for the tenant that `x-lepton-tenant` names, or for none at all."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

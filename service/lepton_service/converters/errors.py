@@ -23,6 +23,7 @@ from lepton_engine.errors import (
     UnsupportedError,
 )
 from lepton_service import errors
+from lepton_service.auth.errors import CHALLENGE_KEY, AuthenticationError
 from lepton_service.converters.durations import to_duration
 from lepton_service.converters.fields import proto_path
 
@@ -52,6 +53,10 @@ _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_TENANT_QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.ERROR_REASON_TENANT_TOKEN_RATE_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.ERROR_REASON_DEADLINE_UNATTAINABLE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.ERROR_REASON_CREDENTIAL_MISSING: grpc.StatusCode.UNAUTHENTICATED,
+    ErrorReason.ERROR_REASON_CREDENTIAL_INVALID: grpc.StatusCode.UNAUTHENTICATED,
+    ErrorReason.ERROR_REASON_CREDENTIAL_EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
+    ErrorReason.ERROR_REASON_TENANT_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 # Why the engine has refused a request; the most general last.
@@ -113,6 +118,8 @@ def _service_status(error: errors.ServiceError) -> Status:
             ResourceInfo(resource_type=error.kind, resource_name=_cut(error.name), description=_cut(error.message))
         )
         metadata[error.kind] = _cut(error.name)
+    if isinstance(error, AuthenticationError):
+        metadata[CHALLENGE_KEY] = error.challenge
     if isinstance(error, errors.ModelLoadingError | errors.EngineUnavailableError):
         details.append(_retry(error.retry_after))
     return _status(error.reason, error.message, *details, metadata=metadata)

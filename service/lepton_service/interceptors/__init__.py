@@ -1,1 +1,1 @@
-"""What goes around every call, one concern a file. Outermost first: access log, tracking, errors."""
+"""What goes around every call, one concern a file. Outermost first: access log, tracking, errors, authentication."""
