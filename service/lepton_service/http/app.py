@@ -1,8 +1,10 @@
 """The HTTP port's paths as an ASGI application."""
 
 import asyncio
+import ipaddress
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from starlette.applications import Starlette
@@ -26,9 +28,29 @@ from lepton_service.servicers.model import ModelServicer
 from lepton_service.servicers.stats import StatsServicer
 from lepton_service.state import ServerState
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 
 async def _everyone(exchange: Exchange) -> None:
     """The check of paths that are open to all."""
+
+
+def own_page(options: HTTPOptions) -> Check:
+    """Refuses POSTs of web pages that reach a loopback port by a name of their own (DNS rebinding)."""
+
+    async def check(exchange: Exchange) -> None:
+        origin = exchange.headers.get("origin")
+        if origin is None or options.host not in LOOPBACK or {origin, "*"} & set(options.cors_origins):
+            return
+        try:
+            host = urlsplit(origin).hostname or ""
+            if host != "localhost":
+                ipaddress.ip_address(host)
+        except ValueError as error:
+            message = f"origin: pages of {origin[:200]!r} are not let in, --http-cors-origin would"
+            raise HTTPError(403, message, code="foreign_origin") from error
+
+    return check
 
 
 def http_app(
@@ -57,8 +79,14 @@ def http_app(
         endpoint = Endpoint(state, running, handler, takes_body=False, check=check)
         return Route(path, endpoint, methods=["GET"])
 
+    page = own_page(options)
+
+    async def both(exchange: Exchange) -> None:
+        await page(exchange)
+        await check(exchange)
+
     def post(path: str, handler: Handler) -> Route:
-        endpoint = Endpoint(state, running, handler, takes_body=True, check=check)
+        endpoint = Endpoint(state, running, handler, takes_body=True, check=both)
         return Route(path, endpoint, methods=["POST"])
 
     routes = [

@@ -213,7 +213,7 @@ class Methods:
             CallError: it ended with another status than OK.
         """
         handler = await self._handler(method, origin)
-        return await self._call(handler.unary_unary, request, InProcessContext(origin, begin=begin))
+        return await self._call(_behaviour(handler), request, InProcessContext(origin, begin=begin))
 
     async def stream(self, method: str, request: Any, origin: Origin, write: Write, begin: Begin = _nothing) -> None:
         """Calls a method that answers with a stream; returns at its end.
@@ -222,7 +222,7 @@ class Methods:
             CallError: it ended with another status than OK.
         """
         handler = await self._handler(method, origin)
-        await self._call(handler.unary_stream, request, InProcessContext(origin, write, begin))
+        await self._call(_behaviour(handler), request, InProcessContext(origin, write, begin))
 
     async def _call(self, behaviour: Any, request: Any, context: InProcessContext) -> Any:
         try:
@@ -241,3 +241,8 @@ class Methods:
         for interceptor in reversed(self._interceptors):
             continuation = functools.partial(interceptor.intercept_service, continuation)
         return await continuation(Details(method, origin.metadata))
+
+
+def _behaviour(handler: Any) -> Any:
+    """What a handler does, whatever its kind: interceptors put others in its place to refuse a call."""
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

@@ -78,6 +78,16 @@ async def test_cors(run_web: Any) -> None:
         assert "x-request-id" in response.headers["access-control-expose-headers"]
 
 
+async def test_pages_that_reach_loopback_by_a_name_of_their_own(web: Any, run_web: Any) -> None:
+    for origin in ("http://evil.example:8080", "null", "https://127.0.0.1.evil.example"):
+        response = await web.raw.post("/v1/completions", json={"prompt": "hi"}, headers={"origin": origin})
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "foreign_origin")
+    for origin in (web.url, "http://localhost:1", "http://[::1]:1"):
+        response = await web.raw.post("/v1/completions", json={"prompt": "hi"}, headers={"origin": origin})
+        assert response.status_code == 200
+    assert len(web.engine.seen) == 3
+
+
 async def test_the_page_loads_nothing_from_elsewhere(web: Any) -> None:
     for path, kind in (("/", "text/html"), ("/playground.css", "text/css"), ("/playground.js", "text/javascript")):
         response = await web.raw.get(path)
