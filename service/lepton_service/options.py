@@ -6,6 +6,7 @@ from pathlib import Path
 INFERENCE_PORT = 50051
 CONTROL_PORT = 50052
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+NO_LIMIT = 2**31 - 1  # Core's for a time in milliseconds
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ServerOptions:
         min_ping_interval: the shortest interval at which clients may send keepalive pings.
         keepalive_time, keepalive_timeout: a connection is pinged after this long without data, and is dead
             when the answer takes longer than the timeout.
+        max_connection_age: a connection older than this (give or take a tenth) gets GOAWAY, so that its client connects
+            anew and finds other servers; its calls go on to their end, however long. None keeps connections.
     """
 
     host: str = "127.0.0.1"
@@ -48,10 +51,12 @@ class ServerOptions:
     min_ping_interval: float = 5.0
     keepalive_time: float = 30.0
     keepalive_timeout: float = 20.0
+    max_connection_age: float | None = 60.0
 
 
 def channel_arguments(options: ServerOptions) -> list[tuple[str, int]]:
     """The arguments of a server. Tests assert each by what it does, since Core ignores names that it does not know."""
+    age = NO_LIMIT if options.max_connection_age is None else round(options.max_connection_age * 1000)
     return [
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
         ("grpc.max_receive_message_length", options.max_request_bytes),
@@ -62,4 +67,7 @@ def channel_arguments(options: ServerOptions) -> list[tuple[str, int]]:
         # Both names: which one ends a connection whose ping is not answered depends on the version of Core.
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout * 1000)),
         ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout * 1000)),
+        ("grpc.max_connection_age_ms", age),
+        ("grpc.max_connection_age_grace_ms", NO_LIMIT),
+        ("grpc.enable_channelz", 1),
     ]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc, stats_pb2_grpc, tokenization_pb2_grpc
@@ -26,6 +27,8 @@ from lepton_service.state import ServerState
 from lepton_service.tls import server_credentials
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
 class PortInUseError(Exception):
@@ -67,11 +70,12 @@ class Listener:
         )
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(state.health, self.closing), self.server)
         stats_pb2_grpc.add_StatsServiceServicer_to_server(StatsServicer(state, self.closing), self.server)
+        channelz.add_channelz_servicer(self.server)
 
     def reflect(self, services: tuple[str, ...]) -> None:
         """Serves reflection of these services, of health and of reflection itself."""
         register_v1()
-        listed = (*services, HEALTH, ALPHA, V1)
+        listed = (*services, HEALTH, CHANNELZ, ALPHA, V1)
         self.server.add_generic_rpc_handlers(ReflectionServicer(listed, self.closing).handlers())
 
     def bind(self, host: str, port: int, credentials: grpc.ServerCredentials | None) -> None:

@@ -17,6 +17,7 @@ from lepton_service.commands.arguments import (
     seconds,
     size,
 )
+from lepton_service.commands.flow_arguments import add_flow_arguments, flow_options
 from lepton_service.http.options import add_http_arguments, http_options
 from lepton_service.options import CONTROL_PORT, INFERENCE_PORT, MAX_REQUEST_BYTES, ServerOptions, TLSFiles
 
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end longer outputs with FINISH_REASON_TIME_LIMIT (default: no bound)",
     )
     add_admission_arguments(parser)
+    add_flow_arguments(parser)
     group = parser.add_argument_group("end")
     group.add_argument(
         "--drain-propagation",
@@ -113,6 +115,7 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
         tls = TLSFiles(args.tls_cert, args.tls_key, args.tls_client_ca)
     elif args.tls_client_ca is not None:
         raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+    flow = flow_options(args)
     return ServerOptions(
         host=args.host,
         port=args.port,
@@ -123,6 +126,10 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
         drain_timeout=args.drain_timeout,
         max_stream_seconds=args.max_stream_seconds,
         max_request_bytes=args.max_request_bytes,
+        min_ping_interval=flow.min_ping_interval,
+        keepalive_time=flow.keepalive_time,
+        keepalive_timeout=flow.keepalive_timeout,
+        max_connection_age=flow.max_connection_age,
     )
 
 
