@@ -2,19 +2,28 @@
 
 import asyncio
 import dataclasses
+import functools
 import math
 import os
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lepton_engine.assembly import RequestAssembler
+from lepton_engine.backlog import MAX_UNREAD_BYTES, Backlog
 from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
 from lepton_engine.core.events import Event, Failed, Started
-from lepton_engine.errors import EngineDeadError, InvalidRequestError, LeptonError, ModelLoadError, UnsupportedError
+from lepton_engine.errors import (
+    EngineDeadError,
+    InvalidRequestError,
+    LeptonError,
+    ModelLoadError,
+    SlowReaderError,
+    UnsupportedError,
+)
 from lepton_engine.messages import Abort, Admitted, DropClient, EngineSettings, EngineStats, ModelInfo, Submit
 from lepton_engine.outputs import RequestMetrics, RequestOutput, ScoreOutput
 from lepton_engine.process.connection import Carrier, Connection
@@ -31,18 +40,29 @@ Prompt = str | Sequence[int]
 
 
 class PreparedRequest:
-    """A validated request on its way: its message, its assembler, and the events that have come."""
+    """A validated request on its way: its message, its assembler, and the events that have come.
 
-    def __init__(self, submit: Submit, assembler: RequestAssembler) -> None:
+    Attributes:
+        give_up: ends the request in the engine, when more has come than may wait for who follows it.
+    """
+
+    def __init__(self, submit: Submit, assembler: RequestAssembler, max_unread: int = MAX_UNREAD_BYTES) -> None:
         self.submit = submit
         self.assembler = assembler
-        self.events: list[Admitted | Event] = []
+        self.backlog = Backlog(max_unread)
+        self.max_unread = max_unread
+        self.give_up: Callable[[], None] = _nothing
         self.failure: LeptonError | None = None
         self.arrived = asyncio.Event()
 
     def on_event(self, event: Admitted | Event) -> None:
         """Keep an event and wake who follows the request."""
-        self.events.append(event)
+        if not self.backlog.put(event):
+            self.backlog.take()
+            self.failure = SlowReaderError(
+                f"more than {self.max_unread} bytes of output were left unread: the request is ended"
+            )
+            self.give_up()
         self.arrived.set()
 
     def on_death(self, error: LeptonError) -> None:
@@ -73,6 +93,8 @@ class AsyncLeptonEngine:
         batch_invariant: a request and its seed give bit-identical tokens whatever else runs.
         in_process: run in a thread of this process rather than in a process of its own.
         speculation: how drafts are proposed; None runs without. Goes without `overlap`.
+        max_unread_bytes: of one request's output that may wait for its reader (an estimate); a request with more fails
+            with SlowReaderError.
         process: how the process is kept, or which one is joined, where `in_process` is False.
 
     Raises:
@@ -107,8 +129,12 @@ class AsyncLeptonEngine:
         in_process: bool = True,
         overlap: bool | None = None,
         speculation: SpeculationSettings | None = None,
+        max_unread_bytes: int = MAX_UNREAD_BYTES,
         process: ProcessOptions | None = None,
     ) -> None:
+        if max_unread_bytes < 1:
+            raise InvalidRequestError("max_unread_bytes", f"{max_unread_bytes} is not at least 1")
+        self._max_unread = max_unread_bytes
         scheme = None if quantization is None else parse_scheme(quantization).name
         module = None if isinstance(model, str | os.PathLike) else model
         folder = locate_checkpoint(model) if module is None else None
@@ -279,7 +305,7 @@ class AsyncLeptonEngine:
         output = RequestOutput(
             request_id or key, text, token_ids, [], False, seed=seed, metrics=RequestMetrics(time.time())
         )
-        return PreparedRequest(submit, RequestAssembler(output, params, self.tokenizer, eos))
+        return PreparedRequest(submit, RequestAssembler(output, params, self.tokenizer, eos), self._max_unread)
 
     def open(self, request: PreparedRequest) -> None:
         """Send a prepared request; `follow` must come after, or the engine runs it to its end for nobody.
@@ -287,7 +313,13 @@ class AsyncLeptonEngine:
         Raises:
             EngineDeadError: the engine has ended.
         """
-        self._connection.open(request.submit.key, request.submit, request.on_event, request.on_death)
+        key = request.submit.key
+        self._connection.open(key, request.submit, request.on_event, request.on_death)
+        request.give_up = functools.partial(self._give_up, key)
+
+    def _give_up(self, key: str) -> None:
+        self._connection.close(key)
+        self._connection.send(Abort(key=key))
 
     async def follow(self, request: PreparedRequest) -> AsyncGenerator[RequestOutput, None]:
         """The outputs of an opened request; however this ends, the engine is left without it."""
@@ -297,7 +329,7 @@ class AsyncLeptonEngine:
             while not assembler.finished:
                 await request.arrived.wait()
                 request.arrived.clear()
-                events, request.events = request.events, []
+                events = request.backlog.take()
                 tell = False
                 for event in events:
                     if isinstance(event, Failed):
@@ -377,6 +409,10 @@ class AsyncLeptonEngine:
     async def shutdown(self) -> None:
         """End the engine; what still runs fails with EngineDeadError. Safe to call again."""
         await self._connection.stop()
+
+
+def _nothing() -> None:
+    """What is given up before the engine knows of it."""
 
 
 async def last_output(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:

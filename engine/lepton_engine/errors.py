@@ -89,6 +89,10 @@ class DeadlineExceededError(LeptonError):
     """A request whose deadline passed before it finished; its KV blocks are released."""
 
 
+class SlowReaderError(LeptonError):
+    """A request that was ended because too much of its output was left unread."""
+
+
 class EngineDeadError(LeptonError):
     """The engine process has ended or its loop has failed; no request can run any more."""
 

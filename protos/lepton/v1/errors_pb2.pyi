@@ -78,6 +78,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED: the credential was accepted until its expiry; a new one is needed."""
     ERROR_REASON_TENANT_NOT_ALLOWED: _ErrorReason.ValueType  # 33
     """PERMISSION_DENIED: the credential does not stand for the tenant that `x-lepton-tenant` names, or for none at all."""
+    ERROR_REASON_OUTPUT_UNREAD: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED: the client has left more of a stream unread than the server keeps for it; the request is ended
+    and what was not read is lost. Without RetryInfo: read faster, or coalesce.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of failed calls.
@@ -152,4 +156,8 @@ ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 32
 """UNAUTHENTICATED: the credential was accepted until its expiry; a new one is needed."""
 ERROR_REASON_TENANT_NOT_ALLOWED: ErrorReason.ValueType  # 33
 """PERMISSION_DENIED: the credential does not stand for the tenant that `x-lepton-tenant` names, or for none at all."""
+ERROR_REASON_OUTPUT_UNREAD: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED: the client has left more of a stream unread than the server keeps for it; the request is ended
+and what was not read is lost. Without RetryInfo: read faster, or coalesce.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

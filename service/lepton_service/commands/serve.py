@@ -185,6 +185,7 @@ def _engine(args: argparse.Namespace, admission: dict[str, Any]) -> "Engine":
         model = embedded.path()
     return AsyncLeptonEngine(
         model,
+        max_unread_bytes=flow_options(args).max_unread_bytes,
         in_process=False,
         **admission,
         **engine_options(args),

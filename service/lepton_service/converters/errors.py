@@ -16,6 +16,7 @@ from lepton_engine.errors import (
     QueueFullError,
     QueueTimeoutError,
     RequestFailedError,
+    SlowReaderError,
     RequestIdInUseError,
     TenantConcurrencyError,
     TenantQueueFullError,
@@ -48,6 +49,7 @@ _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorReason.ERROR_REASON_REQUEST_FAILED: grpc.StatusCode.INTERNAL,
     ErrorReason.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+    ErrorReason.ERROR_REASON_OUTPUT_UNREAD: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.ERROR_REASON_QUEUE_TIMEOUT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.ERROR_REASON_TENANT_CONCURRENCY_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.ERROR_REASON_TENANT_QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -92,6 +94,8 @@ def to_status(error: Exception) -> Status:
         return _status(ErrorReason.ERROR_REASON_ENGINE_UNAVAILABLE, str(error), _retry(5.0))
     if isinstance(error, RequestIdInUseError):
         return _status(ErrorReason.ERROR_REASON_REQUEST_ID_IN_USE, str(error))
+    if isinstance(error, SlowReaderError):
+        return _status(ErrorReason.ERROR_REASON_OUTPUT_UNREAD, str(error))
     if isinstance(error, RequestFailedError):
         return _status(ErrorReason.ERROR_REASON_REQUEST_FAILED, str(error))
     return _status(ErrorReason.ERROR_REASON_INTERNAL, f"internal error ({type(error).__name__}); see the server's log")
