@@ -17,7 +17,7 @@ from types import MappingProxyType
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.acceptance import confirm
 from lepton_engine.core.admission import Admission, Load
-from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
+from lepton_engine.core.events import Event, Failed, NewTokens, Preempted, PromptScores, Started
 from lepton_engine.core.fair_order import FairOrder
 from lepton_engine.core.fair_queue import FairQueue
 from lepton_engine.core.followers import Followers
@@ -25,8 +25,9 @@ from lepton_engine.core.isolation import sequences_of
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence, SequenceState
+from lepton_engine.core.step_shares import RecentTenants, StepShares
 from lepton_engine.core.timers import Timers
-from lepton_engine.core.virtual_counters import VirtualCounters
+from lepton_engine.core.virtual_counters import Lane, VirtualCounters
 from lepton_engine.errors import (
     AdmissionError,
     DeadlineExceededError,
@@ -62,6 +63,7 @@ class Scheduler:
         self._waiting = FairQueue(self._counters)
         self._order = FairOrder(self._counters)
         self._following = Followers()
+        self._recent = RecentTenants()
         self._backlog = False
         self._held: set[Sequence] = set()
         self._held_lack = False
@@ -155,6 +157,7 @@ class Scheduler:
         request.start_by = self.admission.start_by(request)
         request.price = 1 / self.admission.tenants.weight(request.tenant)
         self.admission.admitted(request, now)
+        self._recent.see(request.tenant, now)
         for due in (request.deadline, request.finish_by, request.start_by):
             if due is not None:
                 self._timers.add(due, request.key)
@@ -249,15 +252,20 @@ class Scheduler:
         ready = [(s, n) for s in self._running if not s.request.isolated and (n := s.num_wanted(longest))]
         decodes = sum(wanted == 1 for _, wanted in ready)
         reserve = self._draft_reserve() if any(s.draft for s, _ in ready) else []
+        shares = self._shares({s.request.lane for s, wanted in ready if wanted > 1}, now)
         for sequence, wanted in ready:
             decodes -= wanted == 1
             if wanted > 1 and not blocked:  # Prompts of who comes first in the order, even if they have yet to begin.
                 entries = len(plan.scheduled)
-                blocked = not self._admit(plan, now, decodes, before=sequence)
+                blocked = not self._admit(plan, now, shares, decodes, before=sequence)
                 if reserve and len(plan.scheduled) > entries:
                     reserve = self._draft_reserve()
             count = min(wanted, self._chunk, self._budget - plan.num_tokens - decodes)
+            if wanted > 1:
+                count = min(count, shares.allowance(self._order.lane_key(sequence)))
             if sequence.state is SequenceState.RUNNING and count > 0:
+                if wanted > 1:
+                    shares.take(self._order.lane_key(sequence), count)
                 room = min(self._chunk, self._budget - plan.num_tokens - decodes) - count
                 draft = sequence.draft[: max(0, min(room, sequence.num_draftable(longest)))]
                 if draft and not self.cache.can_draft(sequence, count + len(draft), reserve):
@@ -265,7 +273,7 @@ class Scheduler:
                 blocked = not self._serve(plan, sequence, count, draft) or blocked
             sequence.draft = ()
         if not blocked:
-            self._admit(plan, now)
+            self._admit(plan, now, shares)
         self._backlog = bool(self.num_waiting)
         self.admission.drain.tick(now, self._backlog)
         return plan
@@ -349,7 +357,15 @@ class Scheduler:
             taker.num_pending += 1
             plan.samples += [Sample(len(plan.scheduled) - 1, taker, offset) for offset in range(num_drafted + 1)]
 
-    def _admit(self, plan: StepPlan, now: float, decodes: int = 0, before: Sequence | None = None) -> bool:
+    def _shares(self, lanes: set[Lane], now: float) -> StepShares:
+        """How a step is shared by the tenants that have prompts in it: the given ones and whose turn is next."""
+        head = self._waiting.head()
+        contested = len(lanes if head is None else lanes | {head.request.lane}) > 1
+        return StepShares(self._budget, several=self._recent.several(now), contested=contested)
+
+    def _admit(
+        self, plan: StepPlan, now: float, shares: StepShares, decodes: int = 0, before: Sequence | None = None
+    ) -> bool:
         """Let waiting sequences run while budget, slots and blocks last, all or those that go before a running one.
 
         Args:
@@ -367,6 +383,9 @@ class Scheduler:
             # Followers will want slots as well; counting them bounds how many a step looks at.
             if head.num_pending or head.num_slots > len(self._slots) - self._following.before(head):
                 return False
+            place = self._order.lane_key(head)
+            if (allowed := shares.allowance(place)) <= 0:
+                return True
             match = self.cache.match(head)
             if match.follow is not None:
                 self._waiting.discard(head)
@@ -380,7 +399,8 @@ class Scheduler:
                 return False
             newcomers = [head] if head.request.forked else head.request.sequences  # It forks in place.
             self._start(head, match.num_blocks, now)
-            count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens - decodes)
+            count = min(head.num_remaining, self._chunk, self._budget - plan.num_tokens - decodes, allowed)
+            shares.take(place, count)
             if not self._serve(plan, head, count):
                 return False
             reserve = list(map(add, reserve, self.cache.outstanding(newcomers)))
@@ -446,9 +466,11 @@ class Scheduler:
             logprobs = [entry for entry in result.logprobs[first : first + confirmed.count] if entry is not None]
             news = tokens, logprobs or None, confirmed.reason, confirmed.stop
             self._tell(request, NewTokens(request.key, sequence.index, *news, now))
+        if confirmed.invalid and sequence.matcher is not None and sequence.matcher.complete():
+            self._finish(sequence, "stop")
+            return
         if confirmed.invalid:
-            error = RequestFailedError("the model's logits are not finite, or every token is masked")
-            self.fail(request.key, error, forget=True)
+            self.fail(request.key, _invalid(sequence), forget=True)
             return
         self.cache.commit(sequence)
         if confirmed.reason is not None:
@@ -507,6 +529,7 @@ class Scheduler:
         """Take everything from a running sequence; it will compute its tokens again."""
         self.preemptions += 1
         sequence.request.num_preemptions += 1
+        self._tell(sequence.request, Preempted(sequence.request.key, time.time()))
         self._release(sequence)
         self._enqueue(sequence)
 
@@ -575,3 +598,13 @@ class Scheduler:
         if taken != list(range(self.max_running)):
             found.append("slots are lost or doubled")
         return found
+
+
+def _invalid(sequence: Sequence) -> LeptonError:
+    """Why no token could be sampled for a sequence."""
+    request, matcher = sequence.request, sequence.matcher
+    if matcher is not None:
+        masked = bool(request.bad_word_ids or request.params.allowed_token_ids or request.masked_stop_ids)
+        if (failure := matcher.failure(masked)) is not None:
+            return failure
+    return RequestFailedError("the model's logits are not finite, or every token is masked")
