@@ -83,6 +83,7 @@ class AsyncLeptonClient:
         target: `host:port`, or any gRPC target (`dns:///name:50051`).
         tls: None for plaintext.
         metadata: sent with every call.
+        retry: whether refused calls are tried again by the published service config, as the server asks.
         deadline: seconds for calls that are not given one of their own; None for no deadline.
     """
 
@@ -93,8 +94,9 @@ class AsyncLeptonClient:
         tls: ChannelTLS | None = None,
         metadata: Sequence[tuple[str, str]] = (),
         deadline: float | None = None,
+        retry: bool = True,
     ) -> None:
-        options = channel_options(tls)
+        options = channel_options(tls, retry=retry)
         if tls is None:
             self.channel = grpc.aio.insecure_channel(target, options=options)
         else:

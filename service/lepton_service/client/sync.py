@@ -75,6 +75,7 @@ class LeptonClient:
         target: `host:port`, or any gRPC target (`dns:///name:50051`).
         tls: None for plaintext.
         metadata: sent with every call.
+        retry: whether refused calls are tried again by the published service config, as the server asks.
         timeout: seconds for calls that are not given one of their own; None for no deadline.
     """
 
@@ -85,8 +86,9 @@ class LeptonClient:
         tls: ChannelTLS | None = None,
         metadata: Sequence[tuple[str, str]] = (),
         timeout: float | None = None,
+        retry: bool = True,
     ) -> None:
-        options = channel_options(tls)
+        options = channel_options(tls, retry=retry)
         if tls is None:
             self.channel = grpc.insecure_channel(target, options=options)
         else:

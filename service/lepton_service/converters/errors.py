@@ -30,9 +30,12 @@ from lepton_service.converters.fields import proto_path
 
 DOMAIN = "lepton.dev"
 PREFIX = "ERROR_REASON_"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 RETRY_WHEN_UNKNOWN_SECONDS = 1.0
 # Status and details travel as trailers, which a client limits to 8 KiB: what a request holds is not repeated whole.
 MAX_TEXT_BYTES = 500
+
+_RETRIED = (grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
 _CODES: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_INVALID_FIELD: grpc.StatusCode.INVALID_ARGUMENT,
@@ -99,6 +102,20 @@ def to_status(error: Exception) -> Status:
     if isinstance(error, RequestFailedError):
         return _status(ErrorReason.ERROR_REASON_REQUEST_FAILED, str(error))
     return _status(ErrorReason.ERROR_REASON_INTERNAL, f"internal error ({type(error).__name__}); see the server's log")
+
+
+def pushback(status: Status) -> tuple[tuple[str, str], ...]:
+    """The trailer by which gRPC's own retries wait as RetryInfo asks, or do not happen at all where it is missing.
+
+    Only the statuses that the published service config retries have one (gRFC A6).
+    """
+    if status.code not in _RETRIED:
+        return ()
+    for detail in status.details:
+        info = RetryInfo()
+        if detail.Unpack(info):
+            return ((PUSHBACK_KEY, str(info.retry_delay.ToMilliseconds())),)
+    return ((PUSHBACK_KEY, "-1"),)
 
 
 def _refusal_status(error: AdmissionError) -> Status:

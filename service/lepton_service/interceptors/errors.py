@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from lepton_engine.errors import LeptonError
-from lepton_service.converters.errors import code_of, to_status
+from lepton_service.converters.errors import code_of, pushback, to_status
 from lepton_service.errors import ServiceError
 from lepton_service.interceptors.wrapping import Behaviour, wrap
 
@@ -48,7 +48,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 if not isinstance(error, ServiceError | LeptonError):
                     _log.exception("a handler failed")
                 status = to_status(error)
-                trailers = ((DETAILS_KEY, status.SerializeToString()),)
+                trailers = ((DETAILS_KEY, status.SerializeToString()), *pushback(status))
                 await context.abort(code_of(status), status.message, trailers)
 
         return guarded
