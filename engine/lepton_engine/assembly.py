@@ -10,7 +10,7 @@ from lepton_engine.text.tokenizer import Tokenizer
 
 
 class _Choice:
-    """One of the request's sequences: all of it so far, and what is new since it was last told."""
+    """One of the request's sequences: all of it so far, or, for deltas, what is new since it was last told."""
 
     def __init__(self, index: int, text: TextStream | None, with_logprobs: bool) -> None:
         self.text = text
@@ -83,13 +83,15 @@ class RequestAssembler:
             if reason != "stop" and choice.text.stop is not None:
                 reason, stop_reason = "stop", choice.text.stop
         logprobs = event.logprobs[:count] if event.logprobs is not None else None
-        for target in (whole, choice.news):
-            target.text += text
-            target.token_ids.extend(event.token_ids[:count])
-            if logprobs is not None and target.logprobs is not None:
-                target.logprobs.extend(map(_logprobs, event.token_ids, logprobs))
-            target.finish_reason = reason
-            target.stop_reason = stop_reason
+        # A stream's past is not kept: it may be long, and nobody asks for it.
+        target = choice.news if self._kind is OutputKind.DELTA else whole
+        target.text += text
+        target.token_ids.extend(event.token_ids[:count])
+        if logprobs is not None and target.logprobs is not None:
+            target.logprobs.extend(map(_logprobs, event.token_ids, logprobs))
+        for told in (whole, choice.news):
+            told.finish_reason = reason
+            told.stop_reason = stop_reason
         if logprobs is not None:
             total = (whole.cumulative_logprob or 0.0) + sum(entry.logprob for entry in logprobs)
             whole.cumulative_logprob = choice.news.cumulative_logprob = total
