@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lepton_service.auth.options import AuthOptions
+
 INFERENCE_PORT = 50051
 CONTROL_PORT = 50052
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -29,6 +31,7 @@ class ServerOptions:
     Attributes:
         port, control_port: 0 takes a free one.
         tls: None serves plaintext. The control port is always plaintext.
+        auth: what is asked of callers of the inference port; None serves everyone.
         drain_propagation: how long new calls are still taken after SIGTERM, while clients and endpoints learn.
         drain_timeout: how long running calls may take after that.
         max_stream_seconds: a stream ends with FINISH_REASON_TIME_LIMIT after this long; None for no bound.
@@ -44,6 +47,7 @@ class ServerOptions:
     control_host: str = "127.0.0.1"
     control_port: int = CONTROL_PORT
     tls: TLSFiles | None = None
+    auth: AuthOptions | None = None
     drain_propagation: float = 5.0
     drain_timeout: float = 60.0
     max_stream_seconds: float | None = None

@@ -128,10 +128,11 @@ def inference_listener(state: ServerState, options: ServerOptions, on_error: Cal
     """The server that clients call, bound but not started.
 
     Raises:
-        PortInUseError, TLSError.
+        PortInUseError, TLSError, AuthConfigError.
     """
     credentials = None if options.tls is None else server_credentials(options.tls)
-    listener = Listener(state, options, on_error)
+    authenticator = None if options.auth is None else options.auth.authenticator()
+    listener = Listener(state, options, on_error, authenticator)
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(state), listener.server)
     scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(state), listener.server)
     tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(TokenizationServicer(state), listener.server)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.acceptance import confirm
 from lepton_engine.core.admission import Admission, Load
-from lepton_engine.core.events import Event, Failed, NewTokens, PromptScores, Started
+from lepton_engine.core.events import Event, Failed, NewTokens, Preempted, PromptScores, Started
 from lepton_engine.core.fair_order import FairOrder
 from lepton_engine.core.fair_queue import FairQueue
 from lepton_engine.core.followers import Followers
@@ -466,9 +466,11 @@ class Scheduler:
             logprobs = [entry for entry in result.logprobs[first : first + confirmed.count] if entry is not None]
             news = tokens, logprobs or None, confirmed.reason, confirmed.stop
             self._tell(request, NewTokens(request.key, sequence.index, *news, now))
+        if confirmed.invalid and sequence.matcher is not None and sequence.matcher.complete():
+            self._finish(sequence, "stop")
+            return
         if confirmed.invalid:
-            error = RequestFailedError("the model's logits are not finite, or every token is masked")
-            self.fail(request.key, error, forget=True)
+            self.fail(request.key, _invalid(sequence), forget=True)
             return
         self.cache.commit(sequence)
         if confirmed.reason is not None:
@@ -527,6 +529,7 @@ class Scheduler:
         """Take everything from a running sequence; it will compute its tokens again."""
         self.preemptions += 1
         sequence.request.num_preemptions += 1
+        self._tell(sequence.request, Preempted(sequence.request.key, time.time()))
         self._release(sequence)
         self._enqueue(sequence)
 
@@ -595,3 +598,13 @@ class Scheduler:
         if taken != list(range(self.max_running)):
             found.append("slots are lost or doubled")
         return found
+
+
+def _invalid(sequence: Sequence) -> LeptonError:
+    """Why no token could be sampled for a sequence."""
+    request, matcher = sequence.request, sequence.matcher
+    if matcher is not None:
+        masked = bool(request.bad_word_ids or request.params.allowed_token_ids or request.masked_stop_ids)
+        if (failure := matcher.failure(masked)) is not None:
+            return failure
+    return RequestFailedError("the model's logits are not finite, or every token is masked")
