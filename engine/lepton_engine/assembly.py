@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lepton_engine.core.events import Event, NewTokens, PromptScores, Started, TokenLogprobs
+from lepton_engine.core.events import Event, NewTokens, Preempted, PromptScores, Spent, Started, TokenLogprobs
 from lepton_engine.outputs import CompletionOutput, Logprob, Logprobs, RequestMetrics, RequestOutput
 from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_engine.text.stream import TextStream
@@ -59,6 +59,11 @@ class RequestAssembler:
                 self._output.metrics.first_scheduled_time = event.scheduled_time
         elif isinstance(event, PromptScores):
             self._feed_scores(event)
+        elif self._output.metrics is not None:
+            if isinstance(event, Preempted):
+                self._output.metrics.preemption_times += (event.time,)
+            elif isinstance(event, Spent):
+                self._output.metrics.joules = event.joules
         return None
 
     def _feed_tokens(self, event: NewTokens) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 from lepton_engine.assembly import RequestAssembler
 from lepton_engine.backlog import MAX_UNREAD_BYTES, Backlog
 from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
-from lepton_engine.core.events import Event, Failed, Started
+from lepton_engine.core.events import Event, Failed, Preempted, Spent, Started
 from lepton_engine.errors import (
     EngineDeadError,
     InvalidRequestError,
@@ -37,6 +37,9 @@ from lepton_engine.text.tokenizer import Tokenizer
 from lepton_engine.weights.locate import locate_checkpoint
 
 Prompt = str | Sequence[int]
+
+# What alone is no news to those who want whole outputs.
+_QUIET = (Admitted, Started, Preempted, Spent)
 
 
 class PreparedRequest:
@@ -334,7 +337,7 @@ class AsyncLeptonEngine:
                 for event in events:
                     if isinstance(event, Failed):
                         raise event.error()
-                    tell = tell or not isinstance(event, Admitted | Started) or delta
+                    tell = tell or not isinstance(event, _QUIET) or delta
                     if not isinstance(event, Admitted):
                         ended = assembler.feed(event)
                         if ended is not None:

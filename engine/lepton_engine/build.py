@@ -13,6 +13,8 @@ from lepton_engine.core.kv_layout import KVCacheLayout, plan_layout
 from lepton_engine.core.plan import ScheduledSequence, StepPlan
 from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
+from lepton_engine.energy.ledger import EnergyLedger
+from lepton_engine.energy.meter import find_meter
 from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedError, UnsupportedModelError
 from lepton_engine.kernels.cpu import native
 from lepton_engine.kernels.kv_scales import KV_DTYPES
@@ -115,7 +117,16 @@ def build_core(
         speculator=speculator,
         tenant_limits=limits,
         recorder=recorder,
+        energy=_energy(device),
     )
+
+
+def _energy(device: torch.device) -> EnergyLedger | None:
+    gpu = None
+    if device.type == "cuda":
+        gpu = f"GPU-{str(torch.cuda.get_device_properties(device).uuid).removeprefix('GPU-')}"
+    meter = find_meter(gpu)
+    return None if meter is None else EnergyLedger(meter, time.monotonic())
 
 
 def _draft(settings: EngineSettings, model: CausalLM, device: torch.device) -> LoadedDraft | None:

@@ -58,6 +58,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         num_preemptions: sequences that lost their blocks and computed them again.
         prompt_tokens: of admitted prompts. prefix_query_tokens, prefix_hit_tokens: of those, looked up and found.
         computed_tokens: tokens that went through the model, recomputation included.
+        energy_joules, attributed_joules: counted by the device's meter, and of those given to requests; None where they
+            are not measured. energy_source: which counter it is, empty for none.
         drafted_tokens, accepted_tokens: proposed by speculation, and of those the ones that came true.
         kv_blocks_*: of all groups; referenced ones are held by sequences, cached ones can be hit by a prefix.
         *_tokens_per_second: over the last ten seconds. mean_request_seconds: from first scheduling to the end, over
@@ -97,6 +99,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     rejected_tenant_concurrency: int = 0
     rejected_tenant_queue: int = 0
     rejected_tenant_rate: int = 0
+    energy_joules: float | None = None
+    attributed_joules: float | None = None
+    energy_source: str = ""
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -17,13 +17,24 @@ Logprobs = dict[int, Logprob]
 
 @dataclass
 class RequestMetrics:
-    """Times of a request in seconds since the epoch; None until it has come that far."""
+    """Times of a request in seconds since the epoch; None until it has come that far.
+
+    Attributes:
+        preemption_times: when it lost its KV blocks to others, to be computed again.
+        joules: energy that was spent for it (`lepton_engine.energy.ledger`); None where it is not measured.
+    """
 
     arrival_time: float
     first_scheduled_time: float | None = None
     first_token_time: float | None = None
     finished_time: float | None = None
-    num_preemptions: int = 0
+    preemption_times: tuple[float, ...] = ()
+    joules: float | None = None
+
+    @property
+    def num_preemptions(self) -> int:
+        """How often it lost its KV blocks."""
+        return len(self.preemption_times)
 
 
 @dataclass

@@ -6,12 +6,13 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from lepton_engine.core.events import Failed
+from lepton_engine.core.events import Event, Failed, NewTokens, Spent
 from lepton_engine.core.isolation import Goal, Isolation
 from lepton_engine.core.names import RequestNames, fingerprint
 from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence
 from lepton_engine.core.scheduler import Scheduler
+from lepton_engine.energy.ledger import EnergyLedger
 from lepton_engine.errors import (
     DeadlineUnattainableError,
     EngineDeadError,
@@ -108,12 +109,14 @@ class EngineCore:
         speculator: Speculator | None = None,
         tenant_limits: LimitsFile | None = None,
         recorder: Recorder | None = None,
+        energy: EnergyLedger | None = None,
     ) -> None:
         self.info = info
         self.scheduler = scheduler
         self._runner = runner
         self._isolation = Isolation(lambda request: request.key in scheduler, scheduler.rejoin)
         self._recorder = recorder
+        self._energy = energy
         self._recorded: list[Request] = []
         self._suspects: dict[bytes, int] = {}
         self._convicts: frozenset[bytes] = frozenset()
@@ -240,6 +243,8 @@ class EngineCore:
     def step(self) -> None:
         """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
         began = time.monotonic()
+        if self._energy is not None and self._in_flight is None:
+            self._energy.begin(began)
         self._draft()
         plan = self._plan(began)
         launched = self._launch(plan) if plan.scheduled else None
@@ -258,7 +263,30 @@ class EngineCore:
             self._steps += 1
             self._step_seconds += time.monotonic() - began
         for client, event in self.scheduler.take_events():
+            if self._energy is not None:
+                self._account(self._energy, client, event)
             self._outbox[client].append(event)
+
+    def _charge(self, energy: EnergyLedger, plan: StepPlan) -> None:
+        """Note for whom a step was computed. Who may end by a stop string, which is seen elsewhere, hears of it."""
+        live = [(e.sequence.request, e.num_tokens) for e in plan.scheduled if e.sequence.request.key in self.scheduler]
+        now = time.monotonic()
+        if energy.charge([(request.key, tokens) for request, tokens in live], now):
+            for request in dict(live):
+                joules = energy.spent(request.key, now) if request.params.stop else None
+                if joules is not None:
+                    self._outbox[request.client].append(Spent(request.key, joules))
+
+    def _account(self, energy: EnergyLedger, client: str, event: Event) -> None:
+        """Tell what a request has taken before its last tokens, and forget it."""
+        if isinstance(event, NewTokens) and event.finish_reason is not None:
+            joules = energy.spent(event.key, time.monotonic())
+            if joules is not None:
+                self._outbox[client].append(Spent(event.key, joules))
+        elif not isinstance(event, Failed):
+            return
+        if event.key not in self.scheduler:
+            energy.drop(event.key)
 
     def _draft(self) -> None:
         if self._speculator is None:
@@ -307,6 +335,8 @@ class EngineCore:
             result = launched.result()
         except Exception as error:  # As in `_launch`.
             return error
+        if self._energy is not None:
+            self._charge(self._energy, plan)
         generated = self.scheduler.generated_tokens
         self.scheduler.settle(plan, result)
         if self._isolation.active:
@@ -397,6 +427,9 @@ class EngineCore:
             rejected_tenant_concurrency=refused[TenantConcurrencyError.__name__],
             rejected_tenant_queue=refused[TenantQueueFullError.__name__],
             rejected_tenant_rate=refused[TenantTokenRateError.__name__],
+            energy_joules=None if self._energy is None else self._energy.total,
+            attributed_joules=None if self._energy is None else self._energy.attributed,
+            energy_source="" if self._energy is None else self._energy.source,
         )
 
     def integrity(self) -> list[str]:

@@ -48,6 +48,20 @@ class PromptScores(msgspec.Struct, frozen=True, tag=True, array_like=True):
     entries: list[TokenLogprobs]
 
 
+class Preempted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A sequence of a request has lost its blocks to others. time is in seconds since the epoch."""
+
+    key: str
+    time: float
+
+
+class Spent(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Joules that a request has taken so far; the last one comes before its last tokens."""
+
+    key: str
+    joules: float
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A request has ended without success.
 
@@ -78,4 +92,4 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
         return found
 
 
-Event = Started | NewTokens | PromptScores | Failed
+Event = Started | NewTokens | PromptScores | Preempted | Spent | Failed
