@@ -15,14 +15,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lepton.v1 import generation_pb2_grpc, model_pb2_grpc, stats_pb2_grpc
+from lepton.v1.generation_pb2 import CompleteRequest
+from lepton_service.auth.errors import AuthenticationError
+from lepton_service.auth.principal import CertificateNames
 from lepton_service.http.about import About
 from lepton_service.http.endpoint import Check, Endpoint, Handler, Running
 from lepton_service.http.errors import HTTPError
 from lepton_service.http.exchange import TIMEOUT_HEADER, Exchange
-from lepton_service.http.generation import Generation
+from lepton_service.http.generation import COMPLETE, Generation
 from lepton_service.http.in_process import Methods
 from lepton_service.http.options import HTTPOptions
 from lepton_service.http.playground import Figures, StaticFile
+from lepton_service.interceptors.authentication import AuthenticationInterceptor
 from lepton_service.servicers.generation import GenerationServicer
 from lepton_service.servicers.model import ModelServicer
 from lepton_service.servicers.stats import StatsServicer
@@ -53,20 +57,35 @@ def own_page(options: HTTPOptions) -> Check:
     return check
 
 
+def known_caller(authentication: AuthenticationInterceptor, methods: Methods) -> Check:
+    """Refuses callers who may not call before their request's body is read."""
+
+    async def check(exchange: Exchange) -> None:
+        origin = exchange.origin()
+        try:
+            authentication.identify(origin.metadata, CertificateNames.from_auth_context(origin.security))
+        except AuthenticationError:
+            # As a call, so that it is refused, logged and counted as one.
+            await methods.unary(COMPLETE, CompleteRequest(), origin)
+            raise
+
+    return check
+
+
 def http_app(
     state: ServerState,
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     options: HTTPOptions,
     running: Running,
     closing: asyncio.Event,
-    check: Check = _everyone,
+    authentication: AuthenticationInterceptor | None = None,
 ) -> Starlette:
     """The application.
 
     Args:
         interceptors: of the inference server: what it asks of a call is asked here.
         closing: set when the server ends its own streams, the playground's figures.
-        check: raises where a caller may not read its request's body in at all.
+        authentication: which of the interceptors asks who calls; None where everyone may.
     """
     methods = Methods(interceptors)
     server: Any = methods
@@ -74,6 +93,7 @@ def http_app(
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(state), server)
     stats_pb2_grpc.add_StatsServiceServicer_to_server(StatsServicer(state, closing), server)
     generation, about = Generation(state, methods), About(state, methods)
+    check = _everyone if authentication is None else known_caller(authentication, methods)
 
     def get(path: str, handler: Handler, check: Check = check) -> Route:
         endpoint = Endpoint(state, running, handler, takes_body=False, check=check)

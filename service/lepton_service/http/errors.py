@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
+from lepton_service.auth.errors import CHALLENGE_KEY
 from lepton_service.converters.durations import seconds
 
 _HTTP = {
@@ -49,6 +50,7 @@ class HTTPError(Exception):
         param: the field of the body at fault. code: a word for programs.
         retry_after: seconds after which the same request may succeed.
         close: whether the connection is closed, because its body is not read to the end.
+        challenge: what a caller without a valid credential is asked for (WWW-Authenticate).
     """
 
     status: int
@@ -57,6 +59,7 @@ class HTTPError(Exception):
     code: str | None = None
     retry_after: float | None = None
     close: bool = False
+    challenge: str = "Bearer"
 
     def __str__(self) -> str:
         return self.message
@@ -76,7 +79,7 @@ class HTTPError(Exception):
         elif self.status == 429:
             found["x-should-retry"] = "false"  # which OpenAI's clients heed: waiting does not help
         if self.status == 401:
-            found["www-authenticate"] = "Bearer"
+            found["www-authenticate"] = self.challenge
         if self.close:
             found["connection"] = "close"
         return found
@@ -105,6 +108,7 @@ def from_status(status: Status, rename: Rename = lambda path: path) -> HTTPError
         info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
         if detail.Unpack(info):
             found.code = info.reason.lower()
+            found.challenge = info.metadata.get(CHALLENGE_KEY, found.challenge)
         elif detail.Unpack(bad) and bad.field_violations:
             violation = bad.field_violations[0]
         elif detail.Unpack(retry):

@@ -80,7 +80,14 @@ class HTTPServer:
         """
         inference = self._front.inference
         assert inference is not None, "attachments start after the listeners"
-        app = http_app(self._front.state, inference.interceptors, self.options, self.running, self._closing)
+        app = http_app(
+            self._front.state,
+            inference.interceptors,
+            self.options,
+            self.running,
+            self._closing,
+            inference.authentication,
+        )
         config = uvicorn.Config(
             app,
             http=_Protocol,

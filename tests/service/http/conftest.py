@@ -11,6 +11,7 @@ import pytest
 
 from lepton_service.http.options import HTTPOptions
 from lepton_service.http.server import HTTPServer
+from lepton_service.interceptors.authentication import AuthenticationInterceptor
 
 Run = Callable[..., Any]
 
@@ -35,18 +36,31 @@ class Web:
 
 @pytest.fixture
 def run_web(run_front: Run) -> Run:
-    """A context manager: `async with run_web(engine, cors_origins=(...), **server_options) as web`."""
+    """A context manager: `async with run_web(engine, cors_origins=(...), **server_options) as web`.
+
+    authenticator: asks callers of the HTTP port who they are. api_key: the openai client's.
+    """
 
     @asynccontextmanager
-    async def run(engine: Any = None, cors_origins: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Web]:
+    async def run(
+        engine: Any = None,
+        cors_origins: tuple[str, ...] = (),
+        authenticator: Any = None,
+        api_key: str = "none",
+        **options: Any,
+    ) -> AsyncIterator[Web]:
         async with run_front(engine, **options) as running:
+            if authenticator is not None:
+                inference = running.front.inference
+                inference.authentication = AuthenticationInterceptor(authenticator)
+                inference.interceptors.append(inference.authentication)
             server = HTTPServer(running.front, HTTPOptions(0, cors_origins=cors_origins))
             running.front.attach(server)  # from here on the front end's drain ends it
             await server.start()
             url = f"http://127.0.0.1:{server.port}"
             async with (
                 httpx2.AsyncClient(base_url=url, timeout=60) as raw,
-                openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+                openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=api_key, max_retries=0) as client,
             ):
                 try:
                     yield Web(running, server, raw, client)

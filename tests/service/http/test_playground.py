@@ -13,6 +13,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from lepton_engine.errors import EngineDeadError
 from tests.service.http.browser import BrokenBrowserError, Browser, NoBrowserError, browser
+from tests.service.http.callers import Tokens
 
 Eventually = Callable[[Callable[[], bool]], Any]
 Open = Callable[..., Any]
@@ -284,6 +285,22 @@ async def test_errors_are_shown(web: Any, open_page: Open) -> None:
         web.engine.failure = None
         await generate(page, "a" * 5000)
         await expect(page.get_by_role("alert")).to_contain_text("Prompt: gives 5001 tokens, at most 4095 fit")
+
+
+async def test_a_server_that_asks_for_a_token(run_web: Any, open_page: Open) -> None:
+    async with run_web(authenticator=Tokens()) as web, open_page(web, ready=False) as page:
+        await expect(page.locator("#state")).to_have_text("a token is needed")
+        await expect(page.get_by_label("access token")).to_be_visible()
+        await generate(page, "Once")
+        await expect(page.get_by_role("alert")).to_contain_text("asks for a bearer token")
+        await page.get_by_label("access token").fill("ann")
+        await page.keyboard.press("Tab")
+        await expect(page.locator("#state")).to_have_text("ready")
+        await expect(page.locator("#model")).to_have_text("fake-model")
+        await page.click("#go")
+        await expect(page.locator(".token-text")).to_have_count(12)
+        assert web.engine.seen[0].options["tenant"] == "ann"
+        await keep(page, "token")
 
 
 async def test_settings_reach_the_engine(web: Any, open_page: Open) -> None:
