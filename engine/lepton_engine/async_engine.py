@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lepton_engine.assembly import RequestAssembler
 from lepton_engine.backlog import MAX_UNREAD_BYTES, Backlog
 from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
@@ -158,10 +160,13 @@ class AsyncLeptonEngine:
                 None if tenant_limits is None else os.path.abspath(tenant_limits),
             ),
             speculation=_located(speculation, overlap),
+            tokenizer=str(locate_checkpoint(tokenizer)) if isinstance(tokenizer, str | os.PathLike) else "",
         )
         if module is not None and not in_process:
             raise UnsupportedError("in_process", "a loaded module cannot be moved to another process, pass a path")
         self.tokenizer = _tokenizer(tokenizer, folder, module)
+        if not in_process and tokenizer is not None and not self._settings.tokenizer:
+            self._settings = msgspec.structs.replace(self._settings, tokenizer_json=self.tokenizer.backend.to_str())
         self._carrier = self._make_carrier(in_process, module, process)
         self._connection = Connection(self._carrier)
         self._info: ModelInfo | None = None
@@ -176,7 +181,8 @@ class AsyncLeptonEngine:
             from lepton_engine.build import build_core
             from lepton_engine.weights.checkpoint import from_module
 
-            return build_core(self._settings, None if module is None else from_module(module))
+            checkpoint = None if module is None else from_module(module)
+            return build_core(self._settings, checkpoint, tokenizer_json=self.tokenizer.backend.to_str)
 
         return ThreadCarrier(build)
 

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +17,7 @@ from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.energy.ledger import EnergyLedger
 from lepton_engine.energy.meter import find_meter
 from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedError, UnsupportedModelError
+from lepton_engine.grammar.intake import GrammarIntake
 from lepton_engine.kernels.cpu import native
 from lepton_engine.kernels.kv_scales import KV_DTYPES
 from lepton_engine.messages import EngineSettings, ModelInfo
@@ -39,18 +41,25 @@ from lepton_engine.step import EngineCore, Recorder
 from lepton_engine.tenant_limits import LimitsFile
 from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
+if TYPE_CHECKING:
+    from lepton_engine.grammar.compiler import GrammarCompiler
+
 logger = logging.getLogger(__name__)
 
 PROFILE_TOKENS = 256
 
 
 def build_core(
-    settings: EngineSettings, checkpoint: Checkpoint | None = None, recorder: Recorder | None = None
+    settings: EngineSettings,
+    checkpoint: Checkpoint | None = None,
+    recorder: Recorder | None = None,
+    tokenizer_json: Callable[[], str] | None = None,
 ) -> EngineCore:
     """Load a checkpoint (or the given one) and make the engine's core.
 
     Args:
         recorder: keeps who is in the step in flight, for the case that the process dies of it.
+        tokenizer_json: gives the tokenizer as `tokenizers` writes it; None loads it as the settings say.
 
     Raises:
         ModelLoadError: the checkpoint is damaged or not supported.
@@ -118,7 +127,25 @@ def build_core(
         tenant_limits=limits,
         recorder=recorder,
         energy=_energy(device),
+        grammars=GrammarIntake(lambda: _grammar_compiler(settings, info, tokenizer_json)),
     )
+
+
+def _grammar_compiler(
+    settings: EngineSettings, info: ModelInfo, tokenizer_json: Callable[[], str] | None
+) -> "GrammarCompiler":
+    """What compiles constraints, made at the first one: start-up does not wait for it, nor need its packages."""
+    from lepton_engine.grammar.compiler import GrammarCompiler
+    from lepton_engine.grammar.vocabulary import Vocabulary
+    from lepton_engine.text.tokenizer import Tokenizer
+
+    def load() -> Vocabulary:
+        text = tokenizer_json() if tokenizer_json is not None else settings.tokenizer_json
+        if not text:
+            text = Tokenizer.load(settings.tokenizer or settings.model).backend.to_str()
+        return Vocabulary(text, info.vocab_size, info.eos_token_ids)
+
+    return GrammarCompiler(load)
 
 
 def _energy(device: torch.device) -> EnergyLedger | None:

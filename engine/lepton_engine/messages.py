@@ -8,13 +8,20 @@ from lepton_engine.sampling_params import SamplingParams
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the loop's side needs to start: the checkpoint's folder and the settings of its parts."""
+    """All that the loop's side needs to start: the checkpoint's folder and the settings of its parts.
+
+    Attributes:
+        tokenizer: folder of the tokenizer, which grammars need; empty where it lies beside the model.
+        tokenizer_json: the tokenizer itself, as `tokenizers` writes it, where it was loaded from no folder.
+    """
 
     model: str
     model_settings: ModelSettings
     cache: CacheSettings
     scheduler: SchedulerSettings
     speculation: SpeculationSettings | None = None
+    tokenizer: str = ""
+    tokenizer_json: str = ""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from lepton_engine.errors import InvalidRequestError, UnsupportedError
+from lepton_engine.errors import InvalidRequestError
+from lepton_engine.structured_outputs import StructuredOutputs
 
 MAX_N = 64
 MAX_STOP_STRINGS = 64
@@ -55,6 +56,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         prompt_logprobs: the same for the prompt's tokens.
         detokenize: whether text is produced. skip_special_tokens: whether special tokens are left out of it.
         output_kind: what each streamed output carries.
+        structured_outputs: the form that the output must have, or a mapping of its one field; every token that would
+            leave it is masked, and log-probabilities are those of the tokens that it allows. Once nothing can follow,
+            the output ends with "stop", ignore_eos and min_tokens notwithstanding.
 
     Raises:
         InvalidRequestError: naming the field, the value and what is allowed.
@@ -83,7 +87,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     detokenize: bool = True
     skip_special_tokens: bool = True
     output_kind: OutputKind = OutputKind.CUMULATIVE
-    structured_outputs: Mapping[str, str] | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     def __post_init__(self) -> None:
         _number(self, "temperature", 0.0, 1e6)
@@ -120,7 +124,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         if self.stop and not self.detokenize:
             raise _invalid("stop", "stop strings need detokenize=True")
         if self.structured_outputs is not None:
-            raise UnsupportedError("sampling_params.structured_outputs", "grammars are not built yet")
+            msgspec.structs.force_setattr(self, "structured_outputs", StructuredOutputs.of(self.structured_outputs))
 
     def _check_logit_bias(self) -> None:
         if self.logit_bias is None:

@@ -25,6 +25,7 @@ from lepton_engine.errors import (
     TenantQueueFullError,
     TenantTokenRateError,
 )
+from lepton_engine.grammar.intake import POLL_SECONDS, GrammarIntake
 from lepton_engine.messages import (
     Abort,
     Admitted,
@@ -110,6 +111,7 @@ class EngineCore:
         tenant_limits: LimitsFile | None = None,
         recorder: Recorder | None = None,
         energy: EnergyLedger | None = None,
+        grammars: GrammarIntake | None = None,
     ) -> None:
         self.info = info
         self.scheduler = scheduler
@@ -117,6 +119,7 @@ class EngineCore:
         self._isolation = Isolation(lambda request: request.key in scheduler, scheduler.rejoin)
         self._recorder = recorder
         self._energy = energy
+        self._grammars = GrammarIntake.without_tokenizer() if grammars is None else grammars
         self._recorded: list[Request] = []
         self._suspects: dict[bytes, int] = {}
         self._convicts: frozenset[bytes] = frozenset()
@@ -153,7 +156,9 @@ class EngineCore:
                 transport.send_replies(client, replies)
 
     def _patience(self) -> float:
-        return 0.0 if self.scheduler.has_work or self._in_flight else IDLE_POLL
+        if self.scheduler.has_work or self._in_flight:
+            return 0.0
+        return POLL_SECONDS if self._grammars else IDLE_POLL
 
     def _reload_limits(self) -> None:
         now = time.monotonic()
@@ -165,6 +170,7 @@ class EngineCore:
         if isinstance(command, Submit):
             self._submit(client, command)
         elif isinstance(command, Abort):
+            self._grammars.cancel(command.key)
             self.scheduler.abort(command.key, command.index, command.reason)
         elif isinstance(command, DropClient):
             self.drop_client(command.client)
@@ -173,7 +179,7 @@ class EngineCore:
             self._outbox[client].append(Answer(command.number, self.stats(), problems))
 
     def _submit(self, client: str, command: Submit) -> None:
-        if command.key in self.scheduler:
+        if command.key in self.scheduler or command.key in self._grammars:
             return
         now = time.monotonic()
         self._arrivals += 1
@@ -196,18 +202,36 @@ class EngineCore:
             client=client,
         )
         try:
-            self._check(request, command.request_id)
-            self.scheduler.submit(request)
+            if self._grammars.add(request, command.request_id):
+                self._admit(request, command.request_id)
         except LeptonError as error:
             self._outbox[client].append(Failed.of(command.key, error))
-            return
+
+    def _admit_compiled(self, now: float) -> None:
+        """Admit the requests that have waited for nothing but their grammar."""
+        for request, request_id, failure in self._grammars.ready(now):
+            try:
+                if failure is not None:
+                    raise failure
+                self._admit(request, request_id)
+            except LeptonError as error:
+                self._outbox[request.client].append(Failed.of(request.key, error))
+
+    def _admit(self, request: Request, request_id: str) -> None:
+        """Queue a request.
+
+        Raises:
+            LeptonError: it is refused; see `Scheduler.submit` and `_check`.
+        """
+        self._check(request, request_id)
+        self.scheduler.submit(request)
         if request.isolated:
             known = len(request.prompt) + self._suspects.pop(request.fingerprint) + 1
             self._isolation.add(request, Goal(len(request.prompt), known if request.max_tokens else 0))
-        if command.request_id:
-            self._names.hold(request.tenant, command.request_id, request.key)
+        if request_id:
+            self._names.hold(request.tenant, request_id, request.key)
         if request.start_by is None:
-            self._outbox[client].append(Admitted(command.key))
+            self._outbox[request.client].append(Admitted(request.key))
 
     def _check(self, request: Request, request_id: str) -> None:
         """Refuse what must not run, and see whether its steps are to be its own.
@@ -238,6 +262,8 @@ class EngineCore:
         """End all requests of a client that has gone."""
         for key in self.scheduler.keys_of(client):
             self.scheduler.abort(key)
+        for key in self._grammars.keys_of(client):
+            self._grammars.cancel(key)
         self._outbox.pop(client, None)
 
     def step(self) -> None:
@@ -245,6 +271,8 @@ class EngineCore:
         began = time.monotonic()
         if self._energy is not None and self._in_flight is None:
             self._energy.begin(began)
+        if self._grammars:
+            self._admit_compiled(began)
         self._draft()
         plan = self._plan(began)
         launched = self._launch(plan) if plan.scheduled else None

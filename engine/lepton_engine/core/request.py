@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from lepton_engine.core.hashing import root_hash
+from lepton_engine.core.output_grammar import OutputGrammar, OutputMatcher
 from lepton_engine.sampling_params import SamplingParams
 
 
@@ -27,7 +28,7 @@ class Request:
         bad_word_ids: token sequences that are never completed.
         deadline: the request fails when it passes. finish_by: it ends with what it has.
         max_queue_time: seconds that it may wait before it runs. start_by: when these, or the server's own bound, end.
-        price: of a token in its tenant's share of the server.
+        price: of a token in its tenant's share of the server. grammar: that its outputs are held to.
         isolated: whether its steps are apart, because one has crashed. fingerprint: of what it asks.
         lane: priority and tenant. The sequences of a lane are served in the order of their arrival.
     """
@@ -55,6 +56,7 @@ class Request:
     prompt_scored: bool = False
     start_by: float | None = None
     price: float = 1.0
+    grammar: OutputGrammar | None = None
     isolated: bool = False
     fingerprint: bytes = b""
 
@@ -63,6 +65,15 @@ class Request:
         self.root = root_hash(self.tenant, self.adapter)
         self.sequences = [Sequence(self, 0, list(self.prompt))]
 
+    def constrain(self, grammar: OutputGrammar) -> None:
+        """Hold the outputs to a grammar; before the request is submitted."""
+        self.grammar = grammar
+        self.sequences[0].matcher = self.new_matcher()
+
+    def new_matcher(self) -> OutputMatcher | None:
+        """A sequence's state in the grammar at its beginning; None without a grammar."""
+        return None if self.grammar is None else self.grammar.matcher(ignore_eos=self.params.ignore_eos)
+
     @property
     def reads_prefix_cache(self) -> bool:
         """Cached positions have no logits, so whoever wants the prompt's logits computes all of it."""
@@ -70,10 +81,14 @@ class Request:
 
     @property
     def needs_history(self) -> bool:
-        """Whether sampling needs every earlier token on the host: penalties and bad words look back."""
+        """Whether sampling needs every earlier token on the host: penalties, bad words and grammars look back."""
         params = self.params
         return bool(
-            self.bad_word_ids or params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1
+            self.bad_word_ids
+            or self.grammar is not None
+            or params.presence_penalty
+            or params.frequency_penalty
+            or params.repetition_penalty != 1
         )
 
     @property
@@ -103,6 +118,7 @@ class Sequence:
         hashes: content hashes of the full blocks known so far. slot: persistent row in the runner, -1 without one.
         draft: tokens that may follow, to be verified by its next step. num_drafted, num_accepted: of all its steps.
         num_charged: tokens whose computation its tenant has been charged for; doing it again is free.
+        matcher: its state in the request's grammar, behind the tokens that the host knows; None without a grammar.
     """
 
     request: Request
@@ -122,6 +138,7 @@ class Sequence:
     num_drafted: int = 0
     num_accepted: int = 0
     num_charged: int = 0
+    matcher: OutputMatcher | None = None
 
     @property
     def num_prompt(self) -> int:
@@ -173,11 +190,16 @@ class Sequence:
         return max(0, min(self.request.max_tokens - self.num_generated, longest - self.num_known) - 1)
 
     def ending(self, longest: int) -> tuple[str | None, int | None]:
-        """Why the sequence ends with its last sampled token, if it does, and the stop token that was met."""
+        """Why the sequence ends with its last sampled token, if it does, and the stop token that was met.
+
+        Called once for each token, with which it advances in its grammar.
+        """
         request, token = self.request, self.token_ids[-1]
         generated = len(self.token_ids) - self.num_prompt
         if token in request.stop_token_ids and generated > request.params.min_tokens:
             return "stop", token
+        if self.matcher is not None and self.matcher.advance(token):
+            return "stop", None
         if generated >= request.max_tokens or len(self.token_ids) >= longest:
             return "length", None
         return None, None
@@ -193,6 +215,7 @@ class Sequence:
                 self.num_computed,
                 hashes=list(self.hashes),
                 num_charged=self.num_computed,
+                matcher=self.request.new_matcher(),
             )
             for index in range(1, self.request.params.n)
         ]

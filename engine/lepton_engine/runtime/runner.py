@@ -11,7 +11,8 @@ from lepton_engine.core.kv_layout import KVCacheLayout
 from lepton_engine.core.plan import StepPlan, StepResult
 from lepton_engine.kernels.invariance import batch_invariance
 from lepton_engine.models.base import CausalLM
-from lepton_engine.runtime.batch import lay_out, to_tensors
+from lepton_engine.runtime.batch import HostBatch, lay_out, to_tensors
+from lepton_engine.runtime.grammar_masks import AllowedTokens, GrammarMasks
 from lepton_engine.runtime.graphs import DecodeGraphs, StepGraph
 from lepton_engine.runtime.prompt_scores import score_prompt
 from lepton_engine.runtime.sampler import SampledTokens, Sampler, SampleRow, sequence_seed
@@ -44,6 +45,7 @@ class Runner:
         self._device = device
         model.bind_kv_cache(caches, [layout.group_of_layer(i) for i in range(len(caches))])
         self._sampler = Sampler(model.vocab_size, max_num_seqs, device)
+        self._grammar_masks = GrammarMasks()
         self._last_tokens = torch.zeros(max_num_seqs, dtype=torch.int64, device=device)
         self._graphs: DecodeGraphs | None = None
         self._batch_invariant = batch_invariant
@@ -74,6 +76,16 @@ class Runner:
             return self._launch(plan)
 
     def _launch(self, plan: StepPlan) -> "LaunchedStep":
+        masks = self._grammar_masks.begin(plan)
+        try:
+            hidden, host = self._forward(plan)
+            prompt_scores = self._score_prompts(plan, hidden)
+        finally:
+            allowed = None if masks is None else masks.result()
+        sampled = self._sample(plan, host.sample_rows, hidden, allowed) if plan.samples else None
+        return LaunchedStep(plan, sampled, prompt_scores)
+
+    def _forward(self, plan: StepPlan) -> tuple[torch.Tensor, HostBatch]:
         self._copy_blocks(plan)
         host = lay_out(plan, len(self._layout.groups), self._layout.block_size)
         if self._graphs is not None and self._graphs.takes(plan):
@@ -83,9 +95,7 @@ class Runner:
             if batch.pending_rows is not None and batch.pending_slots is not None:
                 batch.input_ids[batch.pending_rows] = self._last_tokens[batch.pending_slots]
             hidden = self._model(batch.input_ids, batch.context)
-        prompt_scores = self._score_prompts(plan, hidden)
-        sampled = self._sample(plan, host.sample_rows, hidden) if plan.samples else None
-        return LaunchedStep(plan, sampled, prompt_scores)
+        return hidden, host
 
     def _copy_blocks(self, plan: StepPlan) -> None:
         for group in {copy.group for copy in plan.copies}:
@@ -107,7 +117,9 @@ class Runner:
             start += entry.num_tokens
         return scores
 
-    def _sample(self, plan: StepPlan, sample_rows: np.ndarray, hidden: torch.Tensor) -> SampledTokens:
+    def _sample(
+        self, plan: StepPlan, sample_rows: np.ndarray, hidden: torch.Tensor, allowed: AllowedTokens | None
+    ) -> SampledTokens:
         if not np.array_equal(sample_rows, np.arange(len(hidden))):
             hidden = hidden[to_device(torch.from_numpy(sample_rows), self._device)]
         logits = self._model.logits(hidden)
@@ -128,7 +140,7 @@ class Runner:
                     bad_word_ids=request.bad_word_ids,
                 )
             )
-        sampled = self._sampler.sample(logits, rows)
+        sampled = self._sampler.sample(logits, rows, allowed)
         slots = to_device(torch.tensor([row.slot for row in rows]), self._device)
         self._last_tokens[slots] = sampled.token_ids
         return sampled

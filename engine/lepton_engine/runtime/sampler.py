@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from lepton_engine.kernels.cuda import cuda
+from lepton_engine.runtime.grammar_masks import AllowedTokens
 from lepton_engine.runtime.masks import apply_masks, changes_logits
 from lepton_engine.runtime.penalties import Penalties
 from lepton_engine.runtime.row import SampleRow
@@ -40,12 +41,15 @@ class Sampler:
         self._chunk = max(1, _CHUNK_BYTES // (4 * vocab_size))
         self._unit = 2.0 ** min(40, 53 - vocab_size.bit_length())
 
-    def sample(self, logits: torch.Tensor, rows: Sequence[SampleRow]) -> SampledTokens:
+    def sample(
+        self, logits: torch.Tensor, rows: Sequence[SampleRow], allowed: AllowedTokens | None = None
+    ) -> SampledTokens:
         """Sample a token for each row.
 
         Args:
             logits: float32 [R, V]; changed in place where rows have biases, masks or penalties.
             rows: R of them.
+            allowed: what the grammars of some rows allow, which counts as the model's own distribution.
 
         Returns:
             The tokens; a row whose logits hold NaN or +inf, or allow no token, is marked invalid and disturbs no other.
@@ -53,10 +57,13 @@ class Sampler:
         reported = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
         changed = [i for i, row in enumerate(rows) if changes_logits(row) or Penalties.wanted(row)]
         invalid = None
-        raw = logits
-        if changed:
+        if changed or allowed is not None:
             # Masks may hide what a broken model has put out.
             invalid = ~logits.amax(dim=-1).isfinite()
+        if allowed is not None:
+            allowed.apply(logits)
+        raw = logits
+        if changed:
             raw = logits.clone() if reported else logits
             apply_masks(logits, rows)
             self._penalties.apply(logits, rows)

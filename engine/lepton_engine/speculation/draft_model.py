@@ -81,6 +81,7 @@ class DraftModel:
             if not self._make_room():
                 return None
             shadow = Sequence(sequence.request, sequence.index, [], SequenceState.RUNNING, num_pending=1)
+            shadow.matcher = sequence.matcher  # Masks behind a draft leave it where it is.
             shadow.slot = self._slots.pop()
             self._cache.adopt(shadow, 0)
             self._shadows[sequence] = shadow

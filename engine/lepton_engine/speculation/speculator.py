@@ -17,7 +17,7 @@ class Speculator:
         self._lengths = DraftLengths(most, proposal_cost)
 
     def draft(self, wanted: list[tuple[Sequence, int]]) -> None:
-        """Set the `draft` of sequences, each of at most so many tokens."""
+        """Set the `draft` of sequences, each of at most so many tokens, cut where their grammars forbid one."""
         lengths = self._lengths.choose([sequence for sequence, _ in wanted])
         asked = [
             (sequence, min(most, length))
@@ -25,4 +25,5 @@ class Speculator:
             if min(most, length) > 0
         ]
         for (sequence, _), tokens in zip(asked, self._proposer.propose(asked), strict=True):
-            sequence.draft = tuple(tokens)
+            matcher = sequence.matcher
+            sequence.draft = tuple(tokens if matcher is None else tokens[: matcher.accepted(tokens)])
