@@ -73,7 +73,7 @@ class RequestAssembler:
             return None
         reason = event.finish_reason
         stop_reason: int | str | None = event.stop_reason
-        by_token = reason == "stop"
+        by_token = reason == "stop" and stop_reason is not None  # not by a grammar
         text, count, stopped = "", len(event.token_ids), False
         if choice.text is not None and event.token_ids:
             update = choice.text.push(event.token_ids, ended_by_token=by_token)
