@@ -40,6 +40,7 @@ class ServerOptions:
             when the answer takes longer than the timeout.
         max_connection_age: a connection older than this (give or take a tenth) gets GOAWAY, so that its client connects
             anew and finds other servers; its calls go on to their end, however long. None keeps connections.
+        reuse_port: the port is shared by several front ends of this server, which holds a `ReservedPort` of it.
     """
 
     host: str = "127.0.0.1"
@@ -56,13 +57,14 @@ class ServerOptions:
     keepalive_time: float = 30.0
     keepalive_timeout: float = 20.0
     max_connection_age: float | None = 60.0
+    reuse_port: bool = False
 
 
 def channel_arguments(options: ServerOptions) -> list[tuple[str, int]]:
     """The arguments of a server. Tests assert each by what it does, since Core ignores names that it does not know."""
     age = NO_LIMIT if options.max_connection_age is None else round(options.max_connection_age * 1000)
     return [
-        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+        ("grpc.so_reuseport", int(options.reuse_port)),  # without it a port in use is an error, not a second listener
         ("grpc.max_receive_message_length", options.max_request_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.http2.min_ping_interval_without_data_ms", round(options.min_ping_interval * 1000)),

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ from lepton_service.commands.arguments import (
     size,
 )
 from lepton_service.commands.flow_arguments import add_flow_arguments, flow_options
+from lepton_service.frontends.options import add_front_end_arguments, front_end_options
 from lepton_service.http.options import add_http_arguments, http_options
 from lepton_service.options import CONTROL_PORT, INFERENCE_PORT, MAX_REQUEST_BYTES, ServerOptions, TLSFiles
 
 if TYPE_CHECKING:
+    from lepton_engine.engine import AsyncLeptonEngine
+    from lepton_engine.process.options import ProcessOptions
     from lepton_service.app import FrontEnd
-    from lepton_service.engine_api import Engine
+    from lepton_service.frontends.messages import Assignment
 
 HELP = "serve a model over gRPC"
 DESCRIPTION = """Serve a model over gRPC (lepton.v1).
@@ -98,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(default: info)"
     )
+    add_front_end_arguments(parser)
     add_http_arguments(parser)
     add_engine_arguments(parser)
 
@@ -140,41 +145,85 @@ def run(args: argparse.Namespace) -> int:
         0 after a clean drain, 143 after one that was cut short, 1 when it could not start or the engine failed, 2 for
         flags that do not go together.
     """
+    return _run(args, None)
+
+
+def run_member(assignment: "Assignment") -> int:
+    """Serves as a front end that another one has started; see `frontends.member`."""
+    return _run(assignment.args, assignment)
+
+
+def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
     logging.basicConfig(
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     try:
+        processes = front_end_options(args)
         options = server_options(args)
         http = http_options(args)
         admission = admission_options(args)
     except ValueError as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 2
-    if options.tls is None and options.host not in LOOPBACK:
+    if options.tls is None and options.host not in LOOPBACK and assignment is None:
         _log.warning("listening on %s without TLS: everyone who reaches it may use the model", options.host)
     name = args.served_model_name or (EMBEDDED_NAME if args.model is None else Path(args.model).resolve().name)
-    from lepton_service.app import serve
+    from lepton_engine.process.options import ProcessOptions
+    from lepton_engine.process.quarantine import Quarantine
+    from lepton_service.app import EXIT_CUT_SHORT, FrontEnd, serve
+    from lepton_service.frontends.member import follow
+    from lepton_service.frontends.ports import reserve
+    from lepton_service.frontends.siblings import Siblings
     from lepton_service.server import PortInUseError
     from lepton_service.tls import TLSError
 
-    async def make_engine() -> "Engine":
-        return await asyncio.to_thread(_engine, args, admission)
+    kept = ProcessOptions(processes.step_timeout, Quarantine())
+    siblings: Siblings | None = None
+
+    async def make_engine() -> "AsyncLeptonEngine":
+        return await asyncio.to_thread(_engine, args, admission, kept)
+
+    async def join(address: str) -> "AsyncLeptonEngine":
+        assert assignment is not None
+        joined = ProcessOptions(address=address, client=assignment.client)
+        return await asyncio.to_thread(_engine, args, admission, joined)
 
     def attach(front: "FrontEnd") -> None:
         if http is not None:
             from lepton_service.http.server import HTTPServer
 
             front.attach(HTTPServer(front, http))
+        if processes.count > 1 and front.index == 0:
+            nonlocal siblings
+            siblings = Siblings(front.state, args, processes.count)
+            front.attach(siblings)
 
+    async def member(index: int) -> int:
+        front = FrontEnd(options, name, make_engine, index)
+        attach(front)
+        return await follow(front, join)
+
+    reserved = []
     try:
+        if processes.count > 1:
+            if assignment is None:
+                reserved = reserve(args)
+                http = http_options(args)
+            options = replace(server_options(args), reuse_port=True)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(serve(options, name, make_engine, attach))
+            if assignment is not None:
+                return runner.run(member(assignment.index))
+            status = runner.run(serve(options, name, make_engine, attach))
+            return EXIT_CUT_SHORT if status == 0 and siblings is not None and siblings.cut_short else status
     except (PortInUseError, TLSError) as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 1
+    finally:
+        for one in reserved:
+            one.close()
 
 
-def _engine(args: argparse.Namespace, admission: dict[str, Any]) -> "Engine":
+def _engine(args: argparse.Namespace, admission: dict[str, Any], process: "ProcessOptions") -> "AsyncLeptonEngine":
     """Imports the engine's front door and reads the tokenizer; the weights are read by `start` in another process."""
     from lepton_engine.engine import AsyncLeptonEngine
 
@@ -187,6 +236,7 @@ def _engine(args: argparse.Namespace, admission: dict[str, Any]) -> "Engine":
         model,
         max_unread_bytes=flow_options(args).max_unread_bytes,
         in_process=False,
+        process=process,
         **admission,
         **engine_options(args),
     )

@@ -14,7 +14,7 @@ from lepton_service.app import FrontEnd
 from lepton_service.http.app import http_app
 from lepton_service.http.endpoint import Running
 from lepton_service.http.options import HTTPOptions
-from lepton_service.http.tls import server_context
+from lepton_service.http.tls import Certificates
 from lepton_service.server import PortInUseError
 
 BACKLOG = 2048
@@ -101,8 +101,8 @@ class HTTPServer:
         )
         config.load()
         files = self._front.options.tls
-        config.ssl = None if files is None else server_context(files)
-        listening = _listening(self.options.host, self.options.port)
+        config.ssl = None if files is None else Certificates(files).context
+        listening = _listening(self.options.host, self.options.port, reuse=self._front.options.reuse_port)
         self.port = listening.getsockname()[1]
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._server = _Server(config)
@@ -133,8 +133,11 @@ class HTTPServer:
         await asyncio.wait({self._life})
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, *, reuse: bool = False) -> socket.socket:
     """A listening socket.
+
+    Args:
+        reuse: the port is shared by the front ends of this server.
 
     Raises:
         PortInUseError: the address is taken, or is none of this machine.
@@ -143,6 +146,7 @@ def _listening(host: str, port: int) -> socket.socket:
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE:
             if hasattr(socket, name):
