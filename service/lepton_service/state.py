@@ -37,6 +37,7 @@ class ServerState:
         engine: None until it is created.
         draining: whether the server ends once its streams have.
         started: when the figures began to count, in seconds since the epoch: a restart of the engine begins anew.
+        restarts: how often the engine was started again.
         health: the board that the health service reads.
         max_stream_seconds: bound of a stream; None for no bound.
     """
@@ -49,6 +50,7 @@ class ServerState:
         self.phase = Phase.LOADING
         self.draining = False
         self.started = time.time()
+        self.restarts = 0
         self.health = HealthBoard()
         self.retry_at = 0.0
         self._request_ids: set[str] = set()
@@ -57,6 +59,7 @@ class ServerState:
         """The model is loaded: the named services turn SERVING, unless a drain has begun."""
         if self.phase is Phase.RESTARTING:
             self.started = time.time()
+            self.restarts += 1
         self.engine = engine
         self.phase = Phase.READY
         if not self.draining:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lepton/v1/stats.proto\x12\tlepton.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x01\n\nRejections\x12\x12\n\nqueue_full\x18\x01 \x01(\x04\x12\x15\n\rqueue_timeout\x18\x02 \x01(\x04\x12\x1d\n\x15\x64\x65\x61\x64line_unattainable\x18\x03 \x01(\x04\x12\x1a\n\x12tenant_concurrency\x18\x04 \x01(\x04\x12\x19\n\x11tenant_queue_full\x18\x05 \x01(\x04\x12\x19\n\x11tenant_token_rate\x18\x06 \x01(\x04\"\x87\x06\n\x05Stats\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07loading\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0f\n\x07running\x18\n \x01(\r\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x13\n\x0bmax_running\x18\x0c \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\r \x01(\x04\x12\x10\n\x08rejected\x18\x14 \x01(\x04\x12\x10\n\x08\x66inished\x18\x15 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x16 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x17 \x01(\x04\x12\x13\n\x0bpreemptions\x18\x18 \x01(\x04\x12)\n\nrejections\x18\x19 \x01(\x0b\x32\x15.lepton.v1.Rejections\x12\x17\n\x0fkv_blocks_total\x18\x1e \x01(\r\x12\x16\n\x0ekv_blocks_free\x18\x1f \x01(\r\x12\x1c\n\x14kv_blocks_referenced\x18  \x01(\r\x12\x18\n\x10kv_blocks_cached\x18! \x01(\r\x12\x15\n\rkv_block_size\x18\" \x01(\r\x12\x15\n\rprompt_tokens\x18( \x01(\x04\x12\x18\n\x10generated_tokens\x18) \x01(\x04\x12\x1b\n\x13prefix_query_tokens\x18* \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18+ \x01(\x04\x12 \n\x18prompt_tokens_per_second\x18, \x01(\x01\x12#\n\x1bgenerated_tokens_per_second\x18- \x01(\x01\x12\x34\n\x11mean_service_time\x18. \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05steps\x18\x32 \x01(\x04\"\x11\n\x0fGetStatsRequest\"3\n\x10GetStatsResponse\x12\x1f\n\x05stats\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Stats\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12WatchStatsResponse\x12\x1f\n\x05stats\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Stats2\xa0\x01\n\x0cStatsService\x12\x43\n\x08GetStats\x12\x1a.lepton.v1.GetStatsRequest\x1a\x1b.lepton.v1.GetStatsResponse\x12K\n\nWatchStats\x12\x1c.lepton.v1.WatchStatsRequest\x1a\x1d.lepton.v1.WatchStatsResponse0\x01\x42\x37\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lepton/v1/stats.proto\x12\tlepton.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x01\n\nRejections\x12\x12\n\nqueue_full\x18\x01 \x01(\x04\x12\x15\n\rqueue_timeout\x18\x02 \x01(\x04\x12\x1d\n\x15\x64\x65\x61\x64line_unattainable\x18\x03 \x01(\x04\x12\x1a\n\x12tenant_concurrency\x18\x04 \x01(\x04\x12\x19\n\x11tenant_queue_full\x18\x05 \x01(\x04\x12\x19\n\x11tenant_token_rate\x18\x06 \x01(\x04\"\xfe\x06\n\x05Stats\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07loading\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0f\n\x07running\x18\n \x01(\r\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x13\n\x0bmax_running\x18\x0c \x01(\r\x12\x16\n\x0ewaiting_tokens\x18\r \x01(\x04\x12\x10\n\x08rejected\x18\x14 \x01(\x04\x12\x10\n\x08\x66inished\x18\x15 \x01(\x04\x12\x0f\n\x07\x61\x62orted\x18\x16 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x17 \x01(\x04\x12\x13\n\x0bpreemptions\x18\x18 \x01(\x04\x12)\n\nrejections\x18\x19 \x01(\x0b\x32\x15.lepton.v1.Rejections\x12\x17\n\x0fkv_blocks_total\x18\x1e \x01(\r\x12\x16\n\x0ekv_blocks_free\x18\x1f \x01(\r\x12\x1c\n\x14kv_blocks_referenced\x18  \x01(\r\x12\x18\n\x10kv_blocks_cached\x18! \x01(\r\x12\x15\n\rkv_block_size\x18\" \x01(\r\x12\x15\n\rprompt_tokens\x18( \x01(\x04\x12\x18\n\x10generated_tokens\x18) \x01(\x04\x12\x1b\n\x13prefix_query_tokens\x18* \x01(\x04\x12\x19\n\x11prefix_hit_tokens\x18+ \x01(\x04\x12 \n\x18prompt_tokens_per_second\x18, \x01(\x01\x12#\n\x1bgenerated_tokens_per_second\x18- \x01(\x01\x12\x34\n\x11mean_service_time\x18. \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05steps\x18\x32 \x01(\x04\x12\x17\n\x0f\x65ngine_restarts\x18\x33 \x01(\x04\x12\x1a\n\renergy_joules\x18< \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0erequest_joules\x18= \x01(\x01H\x01\x88\x01\x01\x42\x10\n\x0e_energy_joulesB\x11\n\x0f_request_joules\"\x11\n\x0fGetStatsRequest\"3\n\x10GetStatsResponse\x12\x1f\n\x05stats\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Stats\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12WatchStatsResponse\x12\x1f\n\x05stats\x18\x01 \x01(\x0b\x32\x10.lepton.v1.Stats2\xa0\x01\n\x0cStatsService\x12\x43\n\x08GetStats\x12\x1a.lepton.v1.GetStatsRequest\x1a\x1b.lepton.v1.GetStatsResponse\x12K\n\nWatchStats\x12\x1c.lepton.v1.WatchStatsRequest\x1a\x1d.lepton.v1.WatchStatsResponse0\x01\x42\x37\n\rdev.lepton.v1P\x01Z$lepton.dev/protos/lepton/v1;leptonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTIONS']._serialized_start=102
   _globals['_REJECTIONS']._serialized_end=270
   _globals['_STATS']._serialized_start=273
-  _globals['_STATS']._serialized_end=1048
-  _globals['_GETSTATSREQUEST']._serialized_start=1050
-  _globals['_GETSTATSREQUEST']._serialized_end=1067
-  _globals['_GETSTATSRESPONSE']._serialized_start=1069
-  _globals['_GETSTATSRESPONSE']._serialized_end=1120
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1122
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1186
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1188
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1241
-  _globals['_STATSSERVICE']._serialized_start=1244
-  _globals['_STATSSERVICE']._serialized_end=1404
+  _globals['_STATS']._serialized_end=1167
+  _globals['_GETSTATSREQUEST']._serialized_start=1169
+  _globals['_GETSTATSREQUEST']._serialized_end=1186
+  _globals['_GETSTATSRESPONSE']._serialized_start=1188
+  _globals['_GETSTATSRESPONSE']._serialized_end=1239
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1241
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1305
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=1307
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1360
+  _globals['_STATSSERVICE']._serialized_start=1363
+  _globals['_STATSSERVICE']._serialized_end=1523
 # @@protoc_insertion_point(module_scope)

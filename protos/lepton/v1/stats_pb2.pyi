@@ -95,6 +95,9 @@ class Stats(_message.Message):
     GENERATED_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
     MEAN_SERVICE_TIME_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    ENGINE_RESTARTS_FIELD_NUMBER: _builtins.int
+    ENERGY_JOULES_FIELD_NUMBER: _builtins.int
+    REQUEST_JOULES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     loading: _builtins.bool
@@ -145,6 +148,12 @@ class Stats(_message.Message):
     """Rate over the last seconds: generated tokens a second."""
     steps: _builtins.int
     """Counter: steps of the engine; while requests run, a figure that stands still is a stuck engine."""
+    engine_restarts: _builtins.int
+    """Counter: how often the engine was started again after it had ended. The other counters begin anew then."""
+    energy_joules: _builtins.float
+    """Counter: energy in joules that the device's own counter has counted, idle times included. Unset: not readable."""
+    request_joules: _builtins.float
+    """Counter: of these, joules that were spent for requests. Unset: not readable."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the figures were taken."""
@@ -197,12 +206,22 @@ class Stats(_message.Message):
         generated_tokens_per_second: _builtins.float = ...,
         mean_service_time: _duration_pb2.Duration | None = ...,
         steps: _builtins.int = ...,
+        engine_restarts: _builtins.int = ...,
+        energy_joules: _builtins.float | None = ...,
+        request_joules: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_service_time", b"mean_service_time", "rejections", b"rejections", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules", "_request_joules", b"_request_joules", "energy_joules", b"energy_joules", "mean_service_time", b"mean_service_time", "rejections", b"rejections", "request_joules", b"request_joules", "start_time", b"start_time", "time", b"time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "draining", b"draining", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_service_time", b"mean_service_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "rejections", b"rejections", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules", "_request_joules", b"_request_joules", "aborted", b"aborted", "draining", b"draining", "energy_joules", b"energy_joules", "engine_restarts", b"engine_restarts", "failed", b"failed", "finished", b"finished", "generated_tokens", b"generated_tokens", "generated_tokens_per_second", b"generated_tokens_per_second", "kv_block_size", b"kv_block_size", "kv_blocks_cached", b"kv_blocks_cached", "kv_blocks_free", b"kv_blocks_free", "kv_blocks_referenced", b"kv_blocks_referenced", "kv_blocks_total", b"kv_blocks_total", "loading", b"loading", "max_running", b"max_running", "mean_service_time", b"mean_service_time", "model", b"model", "preemptions", b"preemptions", "prefix_hit_tokens", b"prefix_hit_tokens", "prefix_query_tokens", b"prefix_query_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_per_second", b"prompt_tokens_per_second", "rejected", b"rejected", "rejections", b"rejections", "request_joules", b"request_joules", "running", b"running", "start_time", b"start_time", "steps", b"steps", "time", b"time", "uptime", b"uptime", "waiting", b"waiting", "waiting_tokens", b"waiting_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__energy_joules: _TypeAlias = _typing.Literal["energy_joules"]  # noqa: Y015
+    _WhichOneofArgType__energy_joules: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules"]  # noqa: Y015
+    _WhichOneofReturnType__request_joules: _TypeAlias = _typing.Literal["request_joules"]  # noqa: Y015
+    _WhichOneofArgType__request_joules: _TypeAlias = _typing.Literal["_request_joules", b"_request_joules"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__energy_joules) -> _WhichOneofReturnType__energy_joules | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_joules) -> _WhichOneofReturnType__request_joules | None: ...
 
 Global___Stats: _TypeAlias = Stats  # noqa: Y015
 

@@ -98,7 +98,10 @@ def choice(output: CompletionOutput, request: RequestOutput, token_ids: bool, al
 def usage(output: RequestOutput, generated: int) -> Usage:
     """What a request used."""
     return Usage(
-        prompt_tokens=len(output.prompt_token_ids), cached_tokens=output.num_cached_tokens, generated_tokens=generated
+        prompt_tokens=len(output.prompt_token_ids),
+        cached_tokens=output.num_cached_tokens,
+        generated_tokens=generated,
+        energy_joules=None if output.metrics is None else output.metrics.joules,
     )
 
 

@@ -6,13 +6,13 @@ from lepton_service.converters.durations import to_duration, to_timestamp
 
 
 def stats(
-    figures: EngineStats | None, *, model: str, now: float, started: float, loading: bool, draining: bool
+    figures: EngineStats | None, *, model: str, now: float, started: float, loading: bool, draining: bool, restarts: int
 ) -> Stats:
     """The figures of one moment.
 
     Args:
         figures: None while the model loads.
-        now, started: seconds since the epoch.
+        now, started: seconds since the epoch. restarts: of the engine.
     """
     message = Stats(
         model=model,
@@ -21,6 +21,7 @@ def stats(
         uptime=to_duration(now - started),
         loading=loading,
         draining=draining,
+        engine_restarts=restarts,
     )
     if figures is None:
         return message
@@ -57,4 +58,8 @@ def stats(
             tenant_token_rate=figures.rejected_tenant_rate,
         )
     )
+    if figures.energy_joules is not None:
+        message.energy_joules = figures.energy_joules
+    if figures.attributed_joules is not None:
+        message.request_joules = figures.attributed_joules
     return message

@@ -59,6 +59,7 @@ class StatsServicer(stats_pb2_grpc.StatsServiceServicer):
             started=state.started,
             loading=loading,
             draining=state.draining,
+            restarts=state.restarts,
         )
 
 
