@@ -1,10 +1,12 @@
 """Putting a stream's tokens together, for fewer and larger messages.
 
-Without coalescing a stream reads the engine's iterator directly. What comes while a message is written is merged there
-into the next output, so that a slow reader gets fewer and larger deltas, and its memory is bounded by the output.
+Without coalescing a stream reads the engine's iterator directly. Either way what comes while a message is written is
+merged by the engine's front door, within a bound (`lepton_engine.backlog`), so that a slow reader gets fewer and larger
+deltas.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -36,86 +38,66 @@ def merge(into: CompletionOutput, news: CompletionOutput) -> None:
 async def coalesced(outputs: AsyncIterator[RequestOutput], coalescing: Coalescing) -> AsyncIterator[RequestOutput]:
     """The same deltas in fewer outputs: the first at once, then once a choice has enough tokens or the delay is over.
 
-    The iterator is read by a task of its own, which ends with this generator.
+    One output is read ahead at most, by a task that ends with this generator.
+
+    Raises:
+        whatever ended the engine's outputs, once what came before has been given.
     """
-    mailbox = Mailbox(coalescing)
-    pump = asyncio.create_task(mailbox.fill(outputs))
+    loop = asyncio.get_running_loop()
+    pending, wanted, due = _Pending(), 1, math.inf
+    reading = asyncio.ensure_future(_next(outputs))
     try:
-        while (output := await mailbox.take()) is not None:
-            yield output
+        while True:
+            await asyncio.wait({reading}, timeout=None if due == math.inf else max(0.0, due - loop.time()))
+            ended = reading.done() and (reading.exception() is not None or reading.result() is None)
+            if reading.done() and not ended:
+                pending.add(reading.result())
+                reading = asyncio.ensure_future(_next(outputs))
+            if pending and (ended or pending.holds(wanted) or loop.time() >= due):
+                yield pending.take()
+                wanted, due = coalescing.max_tokens, math.inf
+            elif pending and due == math.inf:
+                due = loop.time() + coalescing.max_delay
+            if ended:
+                reading.result()
+                return
     finally:
-        pump.cancel()
-        await asyncio.wait({pump})
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
-class Mailbox:
-    """Deltas of one request: the engine's side never waits, the reader's side takes all there is at once.
+async def _next(outputs: AsyncIterator[RequestOutput]) -> RequestOutput | None:
+    return await anext(outputs, None)
 
-    Holds at most one delta a choice, which grows to a request's whole output at most, however slow the reader is.
-    """
 
-    def __init__(self, coalescing: Coalescing) -> None:
+class _Pending:
+    """News of a request that wait for more."""
+
+    def __init__(self) -> None:
         self._latest: RequestOutput | None = None
-        self._coalescing = coalescing
-        self._pending: dict[int, CompletionOutput] = {}
-        self._arrived = asyncio.Event()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._taken = False
+        self._deltas: dict[int, CompletionOutput] = {}
 
-    async def fill(self, outputs: AsyncIterator[RequestOutput]) -> None:
-        """Takes in everything that the engine gives, then ends; an error of the engine is kept for `take`."""
-        try:
-            async for output in outputs:
-                self.put(output)
-        except Exception as error:  # handed to the reader, in order behind what came before it
-            self._error = error
-        finally:
-            self._ended = True
-            self._arrived.set()
+    def __bool__(self) -> bool:
+        return bool(self._deltas)
 
-    def put(self, output: RequestOutput) -> None:
+    def add(self, output: RequestOutput | None) -> None:
         """Takes in one output."""
-        self._latest = output
-        if not output.outputs:
+        if output is None:
             return
+        self._latest = output
         for news in output.outputs:
-            pending = self._pending.get(news.index)
+            pending = self._deltas.get(news.index)
             if pending is None:
-                self._pending[news.index] = news
+                self._deltas[news.index] = news
             else:
                 merge(pending, news)
-        self._arrived.set()
 
-    async def take(self) -> RequestOutput | None:
-        """Waits for news and returns them, one delta a choice; None at the end.
+    def holds(self, tokens: int) -> bool:
+        """Whether some choice has so many tokens, or has ended."""
+        return any(delta.finished or len(delta.token_ids) >= tokens for delta in self._deltas.values())
 
-        Raises:
-            whatever ended the engine's outputs, once what came before has been taken.
-        """
-        if not self._pending and not self._ended:
-            self._arrived.clear()
-            await self._arrived.wait()
-        if self._taken:
-            await self._gather()
-        if self._pending and self._latest is not None:
-            self._taken = True
-            news, self._pending = list(self._pending.values()), {}
-            return replace(self._latest, outputs=news)
-        if self._error is not None:
-            raise self._error
-        return None
-
-    async def _gather(self) -> None:
-        """Waits until some choice has enough tokens or has ended, or the delay is over."""
-        try:
-            async with asyncio.timeout(self._coalescing.max_delay):
-                while not self._ended and not self._enough():
-                    self._arrived.clear()
-                    await self._arrived.wait()
-        except TimeoutError:
-            return
-
-    def _enough(self) -> bool:
-        wanted = self._coalescing.max_tokens
-        return any(delta.finished or len(delta.token_ids) >= wanted for delta in self._pending.values())
+    def take(self) -> RequestOutput:
+        """All of it, one delta a choice; nothing waits after."""
+        assert self._latest is not None
+        deltas, self._deltas = list(self._deltas.values()), {}
+        return replace(self._latest, outputs=deltas)

@@ -14,6 +14,7 @@ from lepton_service.health import SERVICES, STATS
 from lepton_service.interceptors.access_log import AccessLogInterceptor
 from lepton_service.interceptors.authentication import AuthenticationInterceptor
 from lepton_service.interceptors.errors import ErrorInterceptor
+from lepton_service.interceptors.load_reports import LoadReportInterceptor, LoadReports
 from lepton_service.interceptors.tracking import TrackingInterceptor
 from lepton_service.options import ServerOptions, channel_arguments
 from lepton_service.servicers.generation import GenerationServicer
@@ -64,6 +65,7 @@ class Listener:
         self.authentication = None if authenticator is None else AuthenticationInterceptor(authenticator)
         if self.authentication is not None:
             self.interceptors.append(self.authentication)
+        self.interceptors.append(LoadReportInterceptor(LoadReports(state.engine_stats)))
         self.server = grpc.aio.server(
             interceptors=self.interceptors,
             options=channel_arguments(options),

@@ -48,7 +48,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 if not isinstance(error, ServiceError | LeptonError):
                     _log.exception("a handler failed")
                 status = to_status(error)
-                trailers = ((DETAILS_KEY, status.SerializeToString()), *pushback(status))
+                kept = tuple(context.trailing_metadata() or ())
+                trailers = (*kept, (DETAILS_KEY, status.SerializeToString()), *pushback(status))
                 await context.abort(code_of(status), status.message, trailers)
 
         return guarded

@@ -1,0 +1,112 @@
+"""Load reports in trailers: decoded by the original message, on calls that succeed and on those that are refused."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
+
+from lepton.v1 import generation_pb2_grpc, model_pb2_grpc
+from lepton.v1.model_pb2 import ListModelsRequest
+from lepton_engine.errors import QueueFullError
+from lepton_engine.messages import EngineStats
+from lepton_service.client.requests import complete_request, generate_request
+from lepton_service.interceptors.load_reports import LoadReports
+from lepton_service.orca import TRAILER_KEY, load_report
+
+
+def stats(**figures: Any) -> EngineStats:
+    zero = dict.fromkeys(EngineStats.__struct_fields__, 0)
+    return EngineStats(**{**zero, "kv_blocks_total": 100, "max_num_seqs": 8, "mean_request_seconds": None, **figures})
+
+
+def decoded(trailers: Sequence[tuple[str, str | bytes]]) -> Any:
+    (report,) = [value for key, value in trailers if key == TRAILER_KEY]
+    return OrcaLoadReport.FromString(report)
+
+
+def test_the_original_message_reads_what_is_written() -> None:
+    figures = stats(num_running=3, num_waiting=1, waiting_tokens=70, kv_blocks_referenced=25, kv_blocks_free=75)
+    report = OrcaLoadReport.FromString(load_report(figures, (4.0, 0.5)))
+    assert (report.rps_fractional, report.eps, report.application_utilization) == (4.0, 0.5, 0.5)
+    assert dict(report.utilization) == {"kv_cache": 0.25}
+    assert dict(report.named_metrics) == {
+        "running": 3.0,
+        "waiting": 1.0,
+        "waiting_tokens": 70.0,
+        "kv_blocks_free": 75.0,
+        "kv_blocks_referenced": 25.0,
+        "generated_tokens_per_second": 0.0,
+    }
+
+
+def test_the_fuller_of_cache_and_sequences_is_the_utilisation() -> None:
+    full = OrcaLoadReport.FromString(load_report(stats(num_running=1, kv_blocks_referenced=90)))
+    assert full.application_utilization == 0.9
+    nothing = OrcaLoadReport.FromString(load_report(stats(kv_blocks_total=0, max_num_seqs=0)))
+    assert nothing.application_utilization == 0.0
+
+
+async def test_answers_streams_and_refusals_carry_it_and_other_methods_do_not(
+    running: Any, eventually: Callable[..., Any]
+) -> None:
+    stub = generation_pb2_grpc.GenerationServiceStub(running.client.channel)
+    await running.client.complete("hi", max_tokens=1)
+    running.engine.go.clear()
+    held = running.client.generate("hello", max_tokens=1)
+    await held.admitted()
+
+    async def shows_one_running() -> None:
+        # The report is half a second old at most; calls renew it.
+        while True:
+            call = stub.Complete(complete_request("", model="other"))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            report = decoded(caught.value.trailing_metadata())
+            if report.named_metrics["running"] == 1:
+                return
+            await asyncio.sleep(0.01)
+
+    await shows_one_running()
+    running.engine.go.set()
+    assert [event.WhichOneof("event") async for event in held][-1] == "finished"
+    answer: Any = stub.Complete(complete_request("hi", max_tokens=1))
+    await answer
+    assert "kv_blocks_free" in decoded(await answer.trailing_metadata()).named_metrics
+    stream: Any = stub.Generate(generate_request("hi", max_tokens=1))
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+    assert decoded(await stream.trailing_metadata()).utilization["kv_cache"] >= 0
+    running.engine.refusal = QueueFullError("full", retry_after=1.0)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Complete(complete_request("hi", max_tokens=1))
+    keys = [key for key, _ in caught.value.trailing_metadata()]
+    assert sorted(keys) == sorted(["grpc-status-details-bin", "grpc-retry-pushback-ms", TRAILER_KEY])
+    models: Any = model_pb2_grpc.ModelServiceStub(running.client.channel).ListModels(ListModelsRequest())
+    await models
+    assert not list(await models.trailing_metadata())
+
+
+async def test_rates_are_those_since_the_last_report_and_a_restart_begins_anew(eventually: Callable[..., Any]) -> None:
+    given = [
+        stats(num_finished=10, uptime=1.0),
+        stats(num_finished=30, num_rejected=20, uptime=2.0),
+        stats(uptime=0.5),
+    ]
+
+    async def ask() -> EngineStats:
+        return given.pop(0)
+
+    reports = LoadReports(ask, fresh=0.0)
+    seen = []
+    for left in (2, 1, 0):
+        before = reports.report
+        reports.renew()
+        await eventually(lambda left=left, before=before: len(given) == left and reports.report is not before)
+        assert reports.report is not None
+        seen.append(OrcaLoadReport.FromString(reports.report))
+    assert (seen[0].rps_fractional, seen[2].rps_fractional) == (0.0, 0.0)
+    assert seen[1].rps_fractional == pytest.approx(2 * seen[1].eps)
+    assert seen[1].eps > 0
