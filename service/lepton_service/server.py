@@ -25,7 +25,7 @@ from lepton_service.servicers.scoring import ScoringServicer
 from lepton_service.servicers.stats import StatsServicer
 from lepton_service.servicers.tokenization import TokenizationServicer
 from lepton_service.state import ServerState
-from lepton_service.tls import server_credentials
+from lepton_service.tls import ServerTLS
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -42,7 +42,7 @@ class Listener:
     Attributes:
         port: where it listens, known once `bind` has returned.
         tracker: the calls in flight. interceptors: outermost first; calls of the HTTP port go through them, too.
-        authentication: the last interceptor; None where everyone may call.
+        authentication: the last interceptor; None where everyone may call. tls: None for plaintext.
         closing: set when the server is to end its own streams (watches, reflection).
     """
 
@@ -54,6 +54,7 @@ class Listener:
         authenticator: Authenticator | None = None,
     ) -> None:
         self.port = 0
+        self.tls: ServerTLS | None = None
         self.tracker = CallTracker()
         self.closing = asyncio.Event()
         self.state = state
@@ -132,7 +133,7 @@ def inference_listener(state: ServerState, options: ServerOptions, on_error: Cal
     Raises:
         PortInUseError, TLSError, AuthConfigError.
     """
-    credentials = None if options.tls is None else server_credentials(options.tls)
+    tls = None if options.tls is None else ServerTLS(options.tls)
     authenticator = None if options.auth is None else options.auth.authenticator()
     listener = Listener(state, options, on_error, authenticator)
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(state), listener.server)
@@ -140,7 +141,8 @@ def inference_listener(state: ServerState, options: ServerOptions, on_error: Cal
     tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(TokenizationServicer(state), listener.server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(state), listener.server)
     listener.reflect(SERVICES)
-    listener.bind(options.host, options.port, credentials)
+    listener.tls = tls
+    listener.bind(options.host, options.port, None if tls is None else tls.credentials())
     return listener
 
 

@@ -14,7 +14,6 @@ from lepton_service.app import FrontEnd
 from lepton_service.http.app import http_app
 from lepton_service.http.endpoint import Running
 from lepton_service.http.options import HTTPOptions
-from lepton_service.http.tls import Certificates
 from lepton_service.server import PortInUseError
 
 BACKLOG = 2048
@@ -100,8 +99,7 @@ class HTTPServer:
             timeout_keep_alive=IDLE_SECONDS,
         )
         config.load()
-        files = self._front.options.tls
-        config.ssl = None if files is None else Certificates(files).context
+        config.ssl = None if inference.tls is None else inference.tls.context()
         listening = _listening(self.options.host, self.options.port, reuse=self._front.options.reuse_port)
         self.port = listening.getsockname()[1]
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -111,7 +109,7 @@ class HTTPServer:
             await asyncio.sleep(0.005)
         if self._life.done():
             await self._life
-        scheme = "http" if files is None else "https"
+        scheme = "http" if inference.tls is None else "https"
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         _log.info("%s on %s:%d", scheme, host, self.port)
 

@@ -12,7 +12,6 @@ from lepton_service.http.options import HTTPOptions, add_http_arguments, http_op
 from lepton_service.http.server import HTTPServer, security
 from lepton_service.options import TLSFiles
 from lepton_service.server import PortInUseError
-from lepton_service.tls import TLSError
 
 
 def parsed(*flags: str) -> HTTPOptions | None:
@@ -182,8 +181,40 @@ async def test_https_with_the_files_of_the_inference_port(run_web: Any, certific
             assert (await client.get(url)).json()["data"][0]["id"] == "fake-model"
 
 
-def test_certificates_that_do_not_belong_together(certificates: Path) -> None:
-    from lepton_service.http.tls import server_context
+async def test_certificates_that_change(run_web: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        make_certificates(folder)
 
-    with pytest.raises(TLSError, match="do not belong together"):
-        server_context(TLSFiles(certificates / "server.pem", certificates / "client.key"))
+    def put(folder: Path, *names: str) -> None:
+        for name in names:
+            (tmp_path / "next").write_bytes((folder / name).read_bytes())
+            (tmp_path / "next").rename(tmp_path / name)
+
+    put(old, "server.pem", "server.key", "authority.pem")
+    files = TLSFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "authority.pem")
+    async with run_web(tls=files) as web:
+
+        async def reached(server: Path, client: Path) -> bool:
+            trusting = ssl.create_default_context(cafile=str(server / "authority.pem"))
+            trusting.load_cert_chain(client / "client.pem", client / "client.key")
+            async with httpx2.AsyncClient(verify=trusting) as newcomer:
+                try:
+                    return (await newcomer.get(f"https://127.0.0.1:{web.http.port}/health")).status_code == 200
+                except httpx2.TransportError:
+                    return False
+
+        assert await reached(old, client=old)
+        put(new, "server.pem")  # its key is still the old one
+        assert await reached(old, client=old)
+        assert "do not belong together; what was read before stays in force" in caplog.text
+        (tmp_path / "server.key").unlink()
+        assert await reached(old, client=old)
+        put(new, "server.key")
+        assert not await reached(old, client=old)
+        assert await reached(new, client=old)
+        assert not await reached(new, client=new)
+        put(new, "authority.pem")
+        assert await reached(new, client=new)
+        assert not await reached(new, client=old)
