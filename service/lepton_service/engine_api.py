@@ -22,6 +22,13 @@ class Tokenizer(Protocol):
     def chat_template(self) -> object | None:
         """None where the checkpoint has none."""
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that are left out of a text unless it is asked otherwise."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary writes it; None if there is no such token."""
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
 

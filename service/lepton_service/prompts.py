@@ -11,6 +11,8 @@ from lepton_service.converters import chat as chats
 from lepton_service.converters.fields import proto_path
 from lepton_service.engine_api import Tokenizer
 from lepton_service.errors import ChatTemplateError, ContextLengthError, InvalidFieldError, NoChatTemplateError
+from lepton_service.tools.choose import knows_tools
+from lepton_service.tools.fallback import without_tools
 
 INLINE_CHARACTERS = 16_384
 
@@ -49,7 +51,7 @@ async def prompt_ids(
     Args:
         kind: which of the oneof is set; None for none.
         add_special_tokens: the request's field, None where it is absent.
-        generating: whether the prompt opens an assistant's turn by default and tools would have to be called.
+        generating: whether the prompt opens an assistant's turn by default.
 
     Raises:
         InvalidFieldError, UnsupportedFieldError, ChatTemplateError, NoChatTemplateError.
@@ -66,8 +68,6 @@ async def prompt_ids(
         return await off_loop(
             len(request.text), tokenizer.encode, request.text, add_special_tokens=add_special_tokens is not False
         )
-    if generating:
-        chats.refuse_tool_calling(request.chat)
     _, ids = await render_chat(request.chat, tokenizer, opens_turn=generating)
     return ids
 
@@ -84,6 +84,8 @@ async def render_chat(chat: ChatPrompt, tokenizer: Tokenizer, opens_turn: bool =
     arguments = chats.template_arguments(chat)
     if tokenizer.chat_template is None:
         raise NoChatTemplateError("chat: this model has no chat template; send the prompt as text or token_ids")
+    if not knows_tools(tokenizer):
+        messages, tools = without_tools(messages, tools or ()), None
 
     def render() -> tuple[str, list[int]]:
         text = tokenizer.apply_chat_template(

@@ -27,6 +27,10 @@ class FakeTokenizer:
 
     vocab_size = 256
     chat_template: object | None = "fake"
+    special_ids = frozenset({0, 255})
+
+    def token_to_id(self, token: str) -> int | None:
+        return None
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         ids = list(text.encode())

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -116,6 +117,58 @@ FIELDS: list[tuple[str, GenerateRequest, str]] = [
     ("request id", generate_request("hi", request_id="with space"), "request_id"),
     ("request id too long", generate_request("hi", request_id="x" * 129), "request_id"),
     ("constraint without kind", generate_request("hi", constraint=Constraint()), "constraint"),
+    (
+        "schema that is no JSON",
+        generate_request("hi", constraint=Constraint(json_schema="{")),
+        "constraint.json_schema",
+    ),
+    ("schema that is none", generate_request("hi", constraint=Constraint(json_schema="[1]")), "constraint.json_schema"),
+    (
+        "schema too large",
+        generate_request("hi", constraint=Constraint(json_schema='{"a": "' + "x" * (1 << 17) + '"}')),
+        "constraint.json_schema",
+    ),
+    ("regex empty", generate_request("hi", constraint=Constraint(regex="")), "constraint.regex"),
+    ("regex too large", generate_request("hi", constraint=Constraint(regex="a" * (1 << 18))), "constraint.regex"),
+    ("grammar empty", generate_request("hi", constraint=Constraint(grammar="")), "constraint.grammar"),
+    (
+        "no choices",
+        generate_request("hi", constraint=Constraint(choices=Constraint.Choices())),
+        "constraint.choices.texts",
+    ),
+    (
+        "empty choice",
+        generate_request("hi", constraint=Constraint(choices=Constraint.Choices(texts=["a", ""]))),
+        "constraint.choices.texts[1]",
+    ),
+    ("tool twice", generate_request(chat(USER, tools=[Tool(name="f"), Tool(name="f")])), "chat.tools[1].name"),
+    ("tool without name", generate_request(chat(USER, tools=[Tool()])), "chat.tools[0].name"),
+    (
+        "tool of a list",
+        generate_request(chat(USER, tools=[Tool(name="f", parameters_json_schema='{"type": "array"}')])),
+        "chat.tools[0].parameters_json_schema",
+    ),
+    ("too many tools", generate_request(chat(USER, tools=[Tool(name=f"f{i}") for i in range(129)])), "chat.tools"),
+    (
+        "unknown tool",
+        generate_request(chat(USER, tools=[Tool(name="f")], tool_choice=ToolChoice(name="g"))),
+        "chat.tool_choice.name",
+    ),
+    (
+        "call without tools",
+        generate_request(chat(USER, tool_choice=ToolChoice(mode=ToolChoice.MODE_REQUIRED))),
+        "chat.tool_choice",
+    ),
+    (
+        "tools beside a constraint",
+        generate_request(chat(USER, tools=[Tool(name="f")]), constraint=Constraint(regex="a")),
+        "constraint",
+    ),
+    (
+        "tools without text",
+        generate_request(chat(USER, tools=[Tool(name="f")]), return_text=False),
+        "output.return_text",
+    ),
     ("chat without messages", GenerateRequest(chat=ChatPrompt()), "chat.messages"),
     ("role missing", generate_request(chat(ChatMessage())), "chat.messages[0].role"),
     (
@@ -177,22 +230,12 @@ async def test_more_alternatives_than_tokens_are_refused(running: Any, option: A
     assert (await running.client.complete([1, 2], max_tokens=1, **{option: 120})).choices
 
 
-UNSUPPORTED: list[tuple[str, GenerateRequest]] = [
-    ("constraint.json_schema", generate_request("hi", constraint=Constraint(json_schema="{}"))),
-    ("constraint.regex", generate_request("hi", constraint=Constraint(regex="a"))),
-    ("constraint.grammar", generate_request("hi", constraint=Constraint(grammar="a"))),
-    ("constraint.choices", generate_request("hi", constraint=Constraint(choices=Constraint.Choices(texts=["a"])))),
-    ("chat.tools", generate_request(chat(tools=[Tool(name="f")]))),
-    ("chat.tool_choice", generate_request(chat(tool_choice=ToolChoice(mode=ToolChoice.MODE_REQUIRED)))),
-]
-
-
-@pytest.mark.parametrize(("field", "request_"), UNSUPPORTED, ids=[case[0] for case in UNSUPPORTED])
-async def test_what_is_not_built_is_refused_by_name(running: Any, field: str, request_: GenerateRequest) -> None:
-    error, details = await refused(running, request_)
+async def test_what_is_not_known_is_refused_by_name(running: Any) -> None:
+    running.engine.tokenizer.chat_template = SimpleNamespace(templates={"default": "{{ tools }} in a form of its own"})
+    error, details = await refused(running, generate_request(chat(USER, tools=[Tool(name="f")])))
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
     assert details["ErrorInfo"].reason == "UNSUPPORTED_FIELD"
-    assert details["BadRequest"].field_violations[0].field == field
+    assert details["BadRequest"].field_violations[0].field == "chat.tools"
 
 
 async def test_a_prompt_beyond_the_context_is_refused(running: Any) -> None:
@@ -399,8 +442,9 @@ async def test_the_client_raises_what_the_status_says(running: Any) -> None:
         await running.client.complete("hi", top_p=2.0)
     assert caught.value.violations[0].field == "sampling.top_p"
     assert caught.value.reason == "INVALID_FIELD"
+    running.engine.tokenizer.chat_template = SimpleNamespace(templates={"default": "{{ tools }} in a form of its own"})
     with pytest.raises(UnsupportedError):
-        await running.client.complete("hi", constraint=Constraint(regex="a"))
+        await running.client.complete(chat(USER, tools=[Tool(name="f")]))
     running.engine.refusal = QueueFullError("full", retry_after=1.5)
     with pytest.raises(ResourceExhaustedError) as full:
         async for _ in running.client.generate("hi"):

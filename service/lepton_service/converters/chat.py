@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Value
 
 from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, Role, Tool, ToolChoice
-from lepton_service.errors import InvalidFieldError, UnsupportedFieldError
+from lepton_service.errors import InvalidFieldError
 
 _ROLES = {
     Role.ROLE_SYSTEM: "system",
@@ -110,21 +110,6 @@ def _json_object(text: str, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidFieldError(path, "is JSON but no object, an object is required")
     return value
-
-
-def refuse_tool_calling(chat: ChatPrompt, path: str = "chat") -> None:
-    """Refuses what would need tool calls to be parsed out of the output.
-
-    Raises:
-        UnsupportedFieldError: tools are offered.
-    """
-    choice = chat.tool_choice
-    if choice.WhichOneof("choice") == "mode" and choice.mode == ToolChoice.MODE_NONE:
-        return
-    if chat.tools:
-        raise UnsupportedFieldError(f"{path}.tools", "tool calling is not built yet: no tools may be offered")
-    if choice.WhichOneof("choice") == "name" or choice.mode == ToolChoice.MODE_REQUIRED:
-        raise UnsupportedFieldError(f"{path}.tool_choice", "tool calling is not built yet: no call may be required")
 
 
 def template_arguments(chat: ChatPrompt) -> dict[str, Any]:

@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from lepton.v1.generation_pb2 import Choice, Delta, Finished, FinishReason, PromptLogprobs, Started
+from lepton.v1.generation_pb2 import (
+    Choice,
+    Delta,
+    Finished,
+    FinishReason,
+    PromptLogprobs,
+    Started,
+    ToolCallDelta,
+)
 from lepton.v1.sampling_pb2 import OutputOptions
 from lepton.v1.tokens_pb2 import Timings, TokenLogprobs, Usage
 from lepton_engine.errors import RequestFailedError
@@ -19,6 +27,7 @@ _REASONS = {
     "stop": FinishReason.FINISH_REASON_STOP,
     "length": FinishReason.FINISH_REASON_LENGTH,
     "time_limit": FinishReason.FINISH_REASON_TIME_LIMIT,
+    "tool_calls": FinishReason.FINISH_REASON_TOOL_CALLS,
 }
 
 
@@ -44,16 +53,20 @@ def started(output: RequestOutput, request_id: str, model: str, options: OutputO
     return event
 
 
-def delta(output: CompletionOutput, token_ids: bool, alternatives: int | None) -> Delta | None:
+def delta(
+    output: CompletionOutput, token_ids: bool, alternatives: int | None, tool_calls: Sequence[ToolCallDelta] = ()
+) -> Delta | None:
     """New output of one choice; None when there is nothing that the request asked for.
 
     Args:
         token_ids: whether ids are sent. alternatives: OutputOptions.logprobs, None for no log-probabilities.
+        tool_calls: pieces of calls, whose text the output no longer holds.
     """
     event = Delta(choice=output.index, text=output.text, token_ids=output.token_ids if token_ids else None)
+    event.tool_calls.extend(tool_calls)
     if alternatives is not None and output.logprobs:
         event.logprobs.CopyFrom(packed_logprobs(output.token_ids, output.logprobs, alternatives))
-    if not event.text and not event.token_ids and not event.HasField("logprobs"):
+    if not event.text and not event.token_ids and not event.tool_calls and not event.HasField("logprobs"):
         return None
     return event
 

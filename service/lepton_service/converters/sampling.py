@@ -9,9 +9,10 @@ from lepton.v1.scoring_pb2 import ScoreRequest
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_limits import validate_params
 from lepton_engine.sampling_params import OutputKind, SamplingParams
+from lepton_engine.structured_outputs import StructuredOutputs
 from lepton_service.converters.durations import seconds
 from lepton_service.converters.fields import proto_path
-from lepton_service.errors import InvalidFieldError, UnsupportedFieldError
+from lepton_service.errors import InvalidFieldError
 from lepton_service.flow import Coalescing
 
 MAX_PRIORITY = 100
@@ -48,10 +49,10 @@ def sampling_params(
         eos_token_ids: the tokens that end an output by default.
 
     Raises:
-        InvalidFieldError: a value that is not allowed; UnsupportedFieldError: a constraint.
+        InvalidFieldError: a value that is not allowed.
     """
-    refuse_constraint(request)
     values: dict[str, Any] = {"max_tokens": None, **(defaults or {}), "output_kind": kind}
+    values["structured_outputs"] = constraint(request)
     sampling, stop, output = request.sampling, request.stop, request.output
     values.update({field.name: value for field, value in sampling.ListFields() if field.name in _SAMPLING})
     values.update({field.name: value for field, value in stop.ListFields() if field.name in _STOP})
@@ -94,19 +95,29 @@ def _check_token_ids(request: GenerateRequest | CompleteRequest, vocabulary: int
             raise InvalidFieldError(f"sampling.logit_bias[{token}]", f"{token} {allowed}")
 
 
-def refuse_constraint(request: GenerateRequest | CompleteRequest) -> None:
-    """Refuses every constraint by name.
+def constraint(request: GenerateRequest | CompleteRequest) -> StructuredOutputs | None:
+    """The form that the output must have; None for any.
 
     Raises:
-        UnsupportedFieldError: a constraint is set. InvalidFieldError: one is set without a kind.
+        InvalidFieldError: one without a kind, or malformed on the face of it; what it means the engine finds out.
     """
     if not request.HasField("constraint"):
-        return
-    kind = request.constraint.WhichOneof("kind")
-    if kind is None:
-        allowed = "one of json_schema, regex, grammar and choices is required"
-        raise InvalidFieldError("constraint", f"has no kind: {allowed}")
-    raise UnsupportedFieldError(f"constraint.{kind}", "structured output is not built yet: leave the constraint out")
+        return None
+    given = request.constraint
+    kind = given.WhichOneof("kind")
+    try:
+        if kind == "json_schema":
+            return StructuredOutputs(json=given.json_schema)
+        if kind == "regex":
+            return StructuredOutputs(regex=given.regex)
+        if kind == "grammar":
+            return StructuredOutputs(grammar=given.grammar)
+        if kind == "choices":
+            return StructuredOutputs(choice=tuple(given.choices.texts))
+    except InvalidRequestError as error:
+        raise InvalidFieldError(proto_path(error.field), error.reason) from error
+    allowed = "one of json_schema, regex, grammar and choices is required"
+    raise InvalidFieldError("constraint", f"has no kind: {allowed}")
 
 
 def priority(request: GenerateRequest | CompleteRequest | ScoreRequest) -> int:

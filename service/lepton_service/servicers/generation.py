@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from lepton.v1 import generation_pb2_grpc
-from lepton.v1.generation_pb2 import CompleteRequest, CompleteResponse, GenerateRequest, GenerateResponse
+from lepton.v1.generation_pb2 import Choice, CompleteRequest, CompleteResponse, GenerateRequest, GenerateResponse
 from lepton_engine.errors import InvalidRequestError
 from lepton_engine.outputs import CompletionOutput, RequestOutput
 from lepton_engine.sampling_params import OutputKind, SamplingParams
@@ -22,6 +22,8 @@ from lepton_service.converters.fields import proto_path
 from lepton_service.errors import ContextLengthError, InvalidFieldError, ResourceNotFoundError
 from lepton_service.flow import Coalescing, coalesced
 from lepton_service.state import ServerState
+from lepton_service.tools.calls import ToolCalls
+from lepton_service.tools.plan import ToolPlan, tool_plan
 
 AnyRequest = GenerateRequest | CompleteRequest
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,6 +42,8 @@ class Admissible:
     max_queue_time: float | None
     token_ids: bool
     coalescing: Coalescing | None
+    tools: ToolPlan | None
+    skip_special_tokens: bool
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
@@ -95,8 +99,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         limit = sampling.time_limit(request, state.max_stream_seconds)
         queue_time = sampling.max_queue_time(request)
         given = request.WhichOneof("prompt")
+        tools = tool_plan(request.chat, engine.tokenizer) if given == "chat" else None
         special = request.add_special_tokens if request.HasField("add_special_tokens") else None
         prompt = await prompts.prompt_ids(request, given, special, engine.tokenizer)
+        skip_special_tokens = params.skip_special_tokens
+        if tools is not None:
+            params = tools.params(params)
         kind: str = given or "prompt"
         prompts.check_prompt(prompt, kind, info.vocab_size, info.max_model_len - 1)
         if len(prompt) + params.min_tokens > info.max_model_len:
@@ -119,6 +127,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             max_queue_time=queue_time,
             token_ids=events.wants_token_ids(request.output),
             coalescing=coalescing,
+            tools=tools,
+            skip_special_tokens=skip_special_tokens,
         )
 
     def _submit(self, request: AnyRequest, work: Admissible) -> AsyncIterator[RequestOutput]:
@@ -139,7 +149,10 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         try:
             first = await anext(outputs)
         except InvalidRequestError as error:
-            raise InvalidFieldError(proto_path(error.field, prompts.path(work.kind)), error.reason) from error
+            field = proto_path(error.field, prompts.path(work.kind))
+            if work.tools is not None and field.startswith("constraint"):
+                field = "chat.tools"  # The grammar that does not compile is made of their schemas.
+            raise InvalidFieldError(field, error.reason) from error
         call = current_call.get()
         if call is not None and not first.finished:
             call.admitted = time.time()
@@ -152,15 +165,22 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             call.generated_tokens = generated
             call.note_output(output)
         ordered: list[CompletionOutput] = sorted(output.outputs, key=lambda part: part.index)
+        calls = ToolCalls(work.tools, work.skip_special_tokens)
         response = CompleteResponse(
             started=events.started(output, work.arrival.request_id, self._state.model_name, request.output),
-            choices=[events.choice(part, output, work.token_ids, work.params.logprobs) for part in ordered],
+            choices=[self._choice(part, output, work, calls) for part in ordered],
             usage=events.usage(output, generated),
         )
         whole = len(output.prompt_token_ids)
         for scored in events.prompt_logprobs(output, work.params.prompt_logprobs, per_message=max(1, whole)):
             response.prompt_logprobs.CopyFrom(scored)
         return response
+
+    def _choice(self, part: CompletionOutput, output: RequestOutput, work: Admissible, calls: ToolCalls) -> Choice:
+        made = calls.take_whole(part)
+        choice = events.choice(part, output, work.token_ids, work.params.logprobs)
+        choice.tool_calls.extend(made)
+        return choice
 
 
 class _Stream:
@@ -173,6 +193,7 @@ class _Stream:
         self._context = context
         self._generated = [0] * work.params.n
         self._begun = False
+        self._calls = ToolCalls(work.tools, work.skip_special_tokens)
 
     async def send(self, output: RequestOutput) -> None:
         """Writes what is new, the beginning of the request before the first of it."""
@@ -184,7 +205,8 @@ class _Stream:
         write, work = self._context.write, self._work
         for part in output.outputs:
             self._generated[part.index] += len(part.token_ids)
-            delta = events.delta(part, work.token_ids, work.params.logprobs)
+            calls = self._calls.take(part)
+            delta = events.delta(part, work.token_ids, work.params.logprobs, calls)
             if delta is not None:
                 await write(GenerateResponse(delta=delta))
             if part.finished:
