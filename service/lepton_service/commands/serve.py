@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lepton_service.auth import AuthConfigError, exposure
+from lepton_service.auth.options import add_auth_arguments, auth_options
 from lepton_service.commands.admission_arguments import add_admission_arguments, admission_options
 from lepton_service.commands.arguments import (
     add_engine_arguments,
@@ -41,7 +43,6 @@ EPILOG = """examples:
   lepton serve --port 0 --control-port 0      free ports, named in the log"""
 
 EMBEDDED_NAME = "lepton-embedded"
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 _log = logging.getLogger("lepton.serve")
 
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tls-client-ca", type=Path, metavar="FILE", help="require client certificates of this authority (PEM)"
     )
+    add_auth_arguments(parser)
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--max-request-bytes",
@@ -111,7 +113,7 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
     """The server's settings from the command line.
 
     Raises:
-        ValueError: TLS flags that do not go together.
+        ValueError: flags of TLS or of authentication that do not go together.
     """
     tls = None
     if args.tls_cert is not None or args.tls_key is not None:
@@ -127,6 +129,7 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
         control_host=args.control_host,
         control_port=args.control_port,
         tls=tls,
+        auth=auth_options(args),
         drain_propagation=args.drain_propagation,
         drain_timeout=args.drain_timeout,
         max_stream_seconds=args.max_stream_seconds,
@@ -165,8 +168,13 @@ def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
     except ValueError as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 2
-    if options.tls is None and options.host not in LOOPBACK and assignment is None:
-        _log.warning("listening on %s without TLS: everyone who reaches it may use the model", options.host)
+    open_to_others = exposure.warning(
+        [options.host, *([] if http is None else [http.host])],
+        encrypted=options.tls is not None,
+        asks=options.auth is not None or args.tls_client_ca is not None,
+    )
+    if open_to_others is not None and assignment is None:
+        _log.warning("%s", open_to_others)
     name = args.served_model_name or (EMBEDDED_NAME if args.model is None else Path(args.model).resolve().name)
     from lepton_engine.process.options import ProcessOptions
     from lepton_engine.process.quarantine import Quarantine
@@ -215,7 +223,7 @@ def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
                 return runner.run(member(assignment.index))
             status = runner.run(serve(options, name, make_engine, attach))
             return EXIT_CUT_SHORT if status == 0 and siblings is not None and siblings.cut_short else status
-    except (PortInUseError, TLSError) as error:
+    except (PortInUseError, TLSError, AuthConfigError) as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 1
     finally:
