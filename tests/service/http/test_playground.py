@@ -258,6 +258,7 @@ async def test_a_chat_goes_on(web: Any, open_page: Open) -> None:
         await page.click("#clear")
         await expect(page.locator(".turn")).to_have_count(0)
         await generate(page, "New", 1)
+        await expect(page.locator("#status")).to_have_text("Done: 1 token, length")
         await expect(page.locator(".turn")).to_have_count(2)
         assert bytes(web.engine.seen[-1].prompt) == b"<user>New<assistant>"
 

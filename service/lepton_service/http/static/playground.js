@@ -323,7 +323,7 @@ async function generate() {
       $("go").hidden = false;
     }
     run.show();
-    say(`${run.end === "error" ? "Failed" : "Done"}: ${run.tokens} tokens, ${run.end}`);
+    say(`${run.end === "error" ? "Failed" : "Done"}: ${run.tokens} ${run.tokens === 1 ? "token" : "tokens"}, ${run.end}`);
   }
 }
 
