@@ -49,7 +49,7 @@ class Backlog:
             before.logprobs.extend(event.logprobs)
         if event.finish_reason is not None:
             ended = msgspec.structs.replace(
-                event, token_ids=before.token_ids, logprobs=before.logprobs, time=before.time or event.time
+                event, token_ids=before.token_ids, logprobs=before.logprobs, time=before.time
             )
             self._events[place] = ended
 

@@ -38,7 +38,7 @@ def merge(into: CompletionOutput, news: CompletionOutput) -> None:
 async def coalesced(outputs: AsyncIterator[RequestOutput], coalescing: Coalescing) -> AsyncIterator[RequestOutput]:
     """The same deltas in fewer outputs: the first at once, then once a choice has enough tokens or the delay is over.
 
-    One output is read ahead at most, by a task that ends with this generator.
+    One output is read ahead at most, by a task that ends with this generator; the iterator is its owner's to close.
 
     Raises:
         whatever ended the engine's outputs, once what came before has been given.

@@ -103,11 +103,13 @@ async def test_the_end_of_a_choice_is_not_held_back() -> None:
     await stream.aclose()
 
 
-async def test_leaving_the_generator_ends_the_engines_iterator() -> None:
+async def test_leaving_the_generator_leaves_the_engines_iterator_to_be_closed() -> None:
     source = Source(output(part("a")))
-    stream = merged(source, 2, FOREVER)
+    outputs: Any = source.outputs()
+    stream: Any = coalesced(outputs, Coalescing(2, FOREVER))
     assert texts(await anext(stream)) == {0: "a"}
     await stream.aclose()
+    await outputs.aclose()
     assert source.closed
 
 

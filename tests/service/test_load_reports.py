@@ -1,20 +1,20 @@
 """Load reports in trailers: decoded by the original message, on calls that succeed and on those that are refused."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+import base64
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 
-from lepton.v1 import generation_pb2_grpc, model_pb2_grpc
 from lepton.v1.model_pb2 import ListModelsRequest
 from lepton_engine.errors import QueueFullError
 from lepton_engine.messages import EngineStats
-from lepton_service.client.requests import complete_request, generate_request
+from lepton_service.client.requests import complete_request, generate_request, score_request
 from lepton_service.interceptors.load_reports import LoadReports
 from lepton_service.orca import TRAILER_KEY, load_report
+from tests.service.raw import RawCall
 
 
 def stats(**figures: Any) -> EngineStats:
@@ -22,9 +22,9 @@ def stats(**figures: Any) -> EngineStats:
     return EngineStats(**{**zero, "kv_blocks_total": 100, "max_num_seqs": 8, "mean_request_seconds": None, **figures})
 
 
-def decoded(trailers: Sequence[tuple[str, str | bytes]]) -> Any:
-    (report,) = [value for key, value in trailers if key == TRAILER_KEY]
-    return OrcaLoadReport.FromString(report)
+def decoded(trailers: dict[str, str]) -> Any:
+    value = trailers[TRAILER_KEY]
+    return OrcaLoadReport.FromString(base64.b64decode(value + "=" * (-len(value) % 4)))
 
 
 def test_the_original_message_reads_what_is_written() -> None:
@@ -49,44 +49,38 @@ def test_the_fuller_of_cache_and_sequences_is_the_utilisation() -> None:
     assert nothing.application_utilization == 0.0
 
 
-async def test_answers_streams_and_refusals_carry_it_and_other_methods_do_not(
-    running: Any, eventually: Callable[..., Any]
-) -> None:
-    stub = generation_pb2_grpc.GenerationServiceStub(running.client.channel)
+async def trailers_of(running: Any, method: str, request: Any) -> dict[str, str]:
+    """A call's trailers; gRPC's own client keeps load reports from its callers."""
+    async with RawCall(running.target, f"/lepton.v1.{method}", request.SerializeToString()) as call:
+        return await call.end()
+
+
+async def test_answers_streams_and_refusals_carry_it_and_other_methods_do_not(running: Any) -> None:
     await running.client.complete("hi", max_tokens=1)
     running.engine.go.clear()
     held = running.client.generate("hello", max_tokens=1)
     await held.admitted()
-
-    async def shows_one_running() -> None:
-        # The report is half a second old at most; calls renew it.
-        while True:
-            call = stub.Complete(complete_request("", model="other"))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call
-            report = decoded(caught.value.trailing_metadata())
-            if report.named_metrics["running"] == 1:
-                return
-            await asyncio.sleep(0.01)
-
-    await shows_one_running()
+    while True:  # The report is half a second old at most; calls renew it.
+        refused = await trailers_of(running, "GenerationService/Complete", complete_request("", model="other"))
+        assert refused["grpc-status"] == str(grpc.StatusCode.NOT_FOUND.value[0])
+        if decoded(refused).named_metrics["running"] == 1:
+            break
     running.engine.go.set()
     assert [event.WhichOneof("event") async for event in held][-1] == "finished"
-    answer: Any = stub.Complete(complete_request("hi", max_tokens=1))
-    await answer
-    assert "kv_blocks_free" in decoded(await answer.trailing_metadata()).named_metrics
-    stream: Any = stub.Generate(generate_request("hi", max_tokens=1))
-    while await stream.read() is not grpc.aio.EOF:
-        pass
-    assert decoded(await stream.trailing_metadata()).utilization["kv_cache"] >= 0
+    for method, request in (
+        ("GenerationService/Complete", complete_request("hi", max_tokens=1)),
+        ("GenerationService/Generate", generate_request("hi", max_tokens=1)),
+        ("ScoringService/Score", score_request("hi")),
+    ):
+        trailers = await trailers_of(running, method, request)
+        assert trailers["grpc-status"] == "0"
+        assert "kv_blocks_free" in decoded(trailers).named_metrics
     running.engine.refusal = QueueFullError("full", retry_after=1.0)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Complete(complete_request("hi", max_tokens=1))
-    keys = [key for key, _ in caught.value.trailing_metadata()]
-    assert sorted(keys) == sorted(["grpc-status-details-bin", "grpc-retry-pushback-ms", TRAILER_KEY])
-    models: Any = model_pb2_grpc.ModelServiceStub(running.client.channel).ListModels(ListModelsRequest())
-    await models
-    assert not list(await models.trailing_metadata())
+    full = await trailers_of(running, "GenerationService/Complete", complete_request("hi", max_tokens=1))
+    assert full["grpc-retry-pushback-ms"] == "1000"
+    assert "grpc-status-details-bin" in full
+    assert decoded(full)
+    assert TRAILER_KEY not in await trailers_of(running, "ModelService/ListModels", ListModelsRequest())
 
 
 async def test_rates_are_those_since_the_last_report_and_a_restart_begins_anew(eventually: Callable[..., Any]) -> None:
