@@ -22,6 +22,7 @@ from lepton_service.client.errors import (
 )
 from lepton_service.client.requests import Prompt, complete_request, generate_request, score_request
 from lepton_service.client.sync import LeptonClient, Stream
+from lepton_service.client.token import PlaintextTokenError, Token, token_file
 
 __all__ = [
     "SERVICE_CONFIG",
@@ -37,13 +38,16 @@ __all__ = [
     "LeptonClientError",
     "NotFoundError",
     "PermissionError",
+    "PlaintextTokenError",
     "Prompt",
     "ResourceExhaustedError",
     "Stream",
+    "Token",
     "UnavailableError",
     "UnsupportedError",
     "channel_options",
     "complete_request",
     "generate_request",
     "score_request",
+    "token_file",
 ]

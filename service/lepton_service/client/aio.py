@@ -29,6 +29,7 @@ from lepton_service.client.requests import (
     generate_request,
     score_request,
 )
+from lepton_service.client.token import BearerToken, Token, call_metadata
 from lepton_service.converters.durations import to_duration
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class AsyncLeptonClient:
     Args:
         target: `host:port`, or any gRPC target (`dns:///name:50051`).
         tls: None for plaintext.
+        token: bearer token that the server asks for, or what gives it, asked at every call.
+        allow_plaintext_token: send it without TLS to other machines, too.
         metadata: sent with every call.
         retry: whether refused calls are tried again by the published service config, as the server asks.
         deadline: seconds for calls that are not given one of their own; None for no deadline.
@@ -92,15 +95,23 @@ class AsyncLeptonClient:
         target: str,
         *,
         tls: ChannelTLS | None = None,
+        token: Token | None = None,
+        allow_plaintext_token: bool = False,
         metadata: Sequence[tuple[str, str]] = (),
         deadline: float | None = None,
         retry: bool = True,
     ) -> None:
         options = channel_options(tls, retry=retry)
+        self._token: BearerToken | None = None
+        if token is not None:
+            self._token = BearerToken(token, target, encrypted=tls is not None, allow_plaintext=allow_plaintext_token)
         if tls is None:
             self.channel = grpc.aio.insecure_channel(target, options=options)
         else:
-            self.channel = grpc.aio.secure_channel(target, tls.credentials(), options=options)
+            credentials = tls.credentials()
+            if self._token is not None:
+                credentials = self._token.secure(credentials)
+            self.channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._metadata = tuple(metadata)
         self._deadline = deadline
         self._generation = generation_pb2_grpc.GenerationServiceStub(self.channel)
@@ -111,7 +122,7 @@ class AsyncLeptonClient:
 
     def _start(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
         limit = self._deadline if deadline is None else deadline
-        return method(request, timeout=limit, metadata=self._metadata)
+        return method(request, timeout=limit, metadata=(*self._metadata, *call_metadata(self._token)))
 
     async def _call(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
         try:

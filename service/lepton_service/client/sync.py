@@ -29,6 +29,7 @@ from lepton_service.client.requests import (
     generate_request,
     score_request,
 )
+from lepton_service.client.token import BearerToken, Token, call_metadata
 from lepton_service.converters.durations import to_duration
 
 T = TypeVar("T")
@@ -74,6 +75,8 @@ class LeptonClient:
     Args:
         target: `host:port`, or any gRPC target (`dns:///name:50051`).
         tls: None for plaintext.
+        token: bearer token that the server asks for, or what gives it, asked at every call.
+        allow_plaintext_token: send it without TLS to other machines, too.
         metadata: sent with every call.
         retry: whether refused calls are tried again by the published service config, as the server asks.
         timeout: seconds for calls that are not given one of their own; None for no deadline.
@@ -84,15 +87,23 @@ class LeptonClient:
         target: str,
         *,
         tls: ChannelTLS | None = None,
+        token: Token | None = None,
+        allow_plaintext_token: bool = False,
         metadata: Sequence[tuple[str, str]] = (),
         timeout: float | None = None,
         retry: bool = True,
     ) -> None:
         options = channel_options(tls, retry=retry)
+        self._token: BearerToken | None = None
+        if token is not None:
+            self._token = BearerToken(token, target, encrypted=tls is not None, allow_plaintext=allow_plaintext_token)
         if tls is None:
             self.channel = grpc.insecure_channel(target, options=options)
         else:
-            self.channel = grpc.secure_channel(target, tls.credentials(), options=options)
+            credentials = tls.credentials()
+            if self._token is not None:
+                credentials = self._token.secure(credentials)
+            self.channel = grpc.secure_channel(target, credentials, options=options)
         self._metadata = tuple(metadata)
         self._timeout = timeout
         self._generation = generation_pb2_grpc.GenerationServiceStub(self.channel)
@@ -104,7 +115,7 @@ class LeptonClient:
     def _call(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
         limit = self._timeout if timeout is None else timeout
         try:
-            return method(request, timeout=limit, metadata=self._metadata)
+            return method(request, timeout=limit, metadata=(*self._metadata, *call_metadata(self._token)))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

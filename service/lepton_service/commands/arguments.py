@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lepton_service.client.channel import ChannelTLS
+from lepton_service.client.token import Token, token_file
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
@@ -78,6 +80,12 @@ def add_server_arguments(parser: argparse.ArgumentParser, default: str | None) -
     group.add_argument("--tls-cert", type=Path, metavar="FILE", help="client certificate (PEM)")
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
     group.add_argument("--tls-server-name", metavar="NAME", help="name that the server's certificate must carry")
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="bearer token (default: the environment's LEPTON_TOKEN, if any)"
+    )
+    group.add_argument(
+        "--allow-plaintext-token", action="store_true", help="send the token without TLS to other machines, too"
+    )
 
 
 def channel_tls(args: argparse.Namespace) -> ChannelTLS | None:
@@ -85,6 +93,15 @@ def channel_tls(args: argparse.Namespace) -> ChannelTLS | None:
     if not args.tls and args.tls_ca is None and args.tls_cert is None:
         return None
     return ChannelTLS(args.tls_ca, args.tls_cert, args.tls_key, args.tls_server_name)
+
+
+def client_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What a client is made with, from `add_server_arguments`. Raises OSError when the token's file cannot be read."""
+    token: Token | None = os.environ.get("LEPTON_TOKEN") or None
+    if args.token_file is not None:
+        token = token_file(args.token_file)
+        token()
+    return {"tls": channel_tls(args), "token": token, "allow_plaintext_token": args.allow_plaintext_token}
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lepton_service.commands.arguments import (
     add_server_arguments,
-    channel_tls,
+    client_options,
     count,
     positive_int,
     positive_seconds,
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     except LeptonClientError as error:
         print(f"lepton bench: {args.server}: {error}", file=sys.stderr)
         return 1
-    except (OSError, NotReadyError) as error:
+    except (OSError, ValueError, NotReadyError) as error:
         print(f"lepton bench: {error}", file=sys.stderr)
         return 1
     text = json.dumps(figures, indent=2)
@@ -112,7 +112,7 @@ async def _bench(args: argparse.Namespace) -> dict[str, Any]:
         coalesce=args.coalesce,
         seed=args.seed,
     )
-    async with AsyncLeptonClient(args.server, tls=channel_tls(args)) as client:
+    async with AsyncLeptonClient(args.server, **client_options(args)) as client:
         model = await client.get_model()
         if model.state != ModelState.MODEL_STATE_READY:
             state = ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from lepton_service.client import LeptonClient, LeptonClientError
 from lepton_service.client.requests import Message
-from lepton_service.commands.arguments import channel_tls, engine_options
+from lepton_service.commands.arguments import client_options, engine_options
 
 TextPrompt = str | Sequence[Message]
 
@@ -117,9 +117,11 @@ def open_source(args: argparse.Namespace) -> AbstractContextManager[Source]:
 @contextmanager
 def _server(args: argparse.Namespace) -> Iterator[Source]:
     try:
-        client = LeptonClient(args.server, tls=channel_tls(args))
+        client = LeptonClient(args.server, **client_options(args))
     except OSError as error:
-        raise SourceError(f"TLS file {error.filename}: {error.strerror}") from error
+        raise SourceError(f"file {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise SourceError(str(error)) from error
     with client:
         yield ServerSource(client)
 
