@@ -1,6 +1,6 @@
 """A front end with an HTTP port before the fake engine, and clients of it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,8 @@ class Web:
 def run_web(run_front: Run) -> Run:
     """A context manager: `async with run_web(engine, cors_origins=(...), **server_options) as web`.
 
-    authenticator: asks callers of the HTTP port who they are. api_key: the openai client's.
+    authenticator: asks callers of the HTTP port who they are. interceptors: its innermost.
+    api_key: the openai client's.
     """
 
     @asynccontextmanager
@@ -47,6 +48,7 @@ def run_web(run_front: Run) -> Run:
         cors_origins: tuple[str, ...] = (),
         authenticator: Any = None,
         api_key: str = "none",
+        interceptors: Sequence[Any] = (),
         **options: Any,
     ) -> AsyncIterator[Web]:
         async with run_front(engine, **options) as running:
@@ -54,6 +56,7 @@ def run_web(run_front: Run) -> Run:
                 inference = running.front.inference
                 inference.authentication = AuthenticationInterceptor(authenticator)
                 inference.interceptors.append(inference.authentication)
+            running.front.inference.interceptors.extend(interceptors)
             server = HTTPServer(running.front, HTTPOptions(0, cors_origins=cors_origins))
             running.front.attach(server)  # from here on the front end's drain ends it
             await server.start()
