@@ -59,7 +59,7 @@ class Scheduler:
         self._slots = list(range(self.max_running - 1, -1, -1))
         self._reserved: dict[Sequence, list[int]] = {}
         self._requests: dict[str, Request] = {}
-        self._counters = VirtualCounters()
+        self._counters = VirtualCounters(credit=self._budget)
         self._waiting = FairQueue(self._counters)
         self._order = FairOrder(self._counters)
         self._following = Followers()

@@ -2,7 +2,9 @@
 
 "Fairness in Serving Large Language Models" (Sheng et al., OSDI 2024), which charges tokens as they are computed to
 start-time fair queueing (Goyal et al., SIGCOMM 1996). Who comes back after a pause starts at the clock, the counter of
-whoever was served last, and so has no claim on what it has not asked for. Each priority has counters of its own.
+whoever was served last, and so has no claim on what it has not asked for, but for a small credit: else two requests
+that come together, of a tenant that asks for little, would have to take turns with those of one that floods. Each
+priority has counters of its own.
 """
 
 Lane = tuple[int, str]
@@ -10,9 +12,14 @@ MAX_COUNTERS = 4096
 
 
 class VirtualCounters:
-    """Tokens served to each tenant of each priority, weighted; only differences mean something."""
+    """Tokens served to each tenant of each priority, weighted; only differences mean something.
 
-    def __init__(self) -> None:
+    Args:
+        credit: tokens before the clock at which a tenant starts that comes back.
+    """
+
+    def __init__(self, credit: float = 0.0) -> None:
+        self._credit = credit
         self._served: dict[Lane, float] = {}
         self._clock: dict[int, float] = {}
 
@@ -21,8 +28,8 @@ class VirtualCounters:
         return self._served.get(lane, self._clock.get(lane[0], 0.0))
 
     def join(self, lane: Lane) -> None:
-        """A tenant that had nothing waiting has again: it starts at the clock, or at its own counter if beyond."""
-        self._served[lane] = max(self._served.get(lane, 0.0), self._clock.get(lane[0], 0.0))
+        """A tenant that had nothing waiting has again: it starts near the clock, or at its own counter if beyond."""
+        self._served[lane] = max(self._served.get(lane, 0.0), self._clock.get(lane[0], 0.0) - self._credit)
         if len(self._served) > MAX_COUNTERS:
             self._forget()
 
