@@ -23,7 +23,7 @@ MAX_CACHED = 128
 MAX_CACHED_BYTES = 4 << 20
 
 # Where JSON allows white space, models may write none, a space, or a line break with an indent: without a bound a model
-# that has lost its way writes white space until its last token. A schema's own `x-guidance` has the last word.
+# that has lost its way writes white space until its last token. A schema's own `x-guidance` takes the place of this.
 JSON_DEFAULTS: JsonCompileOptions = {"whitespace_pattern": r"( |\r?\n[ \t]{0,32})"}
 
 _METACHARACTERS = re.compile(r"[\\.+*?()|\[\]{}^$#&\-~/]")
@@ -139,8 +139,9 @@ def _source(constraint: StructuredOutputs) -> str:
     schema: Any = json.loads(str(constraint.json))
     if schema is False:
         raise InvalidRequestError(constraint.field, "cannot be used: the schema false allows no value")
+    schema = {} if schema is True else schema
     try:
-        return LLMatcher.grammar_from_json_schema({} if schema is True else schema, defaults=JSON_DEFAULTS)
+        return LLMatcher.grammar_from_json_schema(schema, defaults=None if "x-guidance" in schema else JSON_DEFAULTS)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(constraint.field, f"cannot be used: {reason_of(str(error))}") from error
 

@@ -85,7 +85,7 @@ class Matcher:
         taken = 0
         for row in range(len(draft) + 1):
             self._fill_row(mask[row])
-            if row == len(draft) or self.native.is_stopped() or not self.native.consume_token(draft[row]):
+            if row == len(draft) or self.native.is_stopped() or not self.native.try_consume_tokens([draft[row]]):
                 break
             taken += 1
         if taken:
