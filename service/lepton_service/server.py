@@ -15,6 +15,7 @@ from lepton_service.interceptors.access_log import AccessLogInterceptor
 from lepton_service.interceptors.authentication import AuthenticationInterceptor
 from lepton_service.interceptors.errors import ErrorInterceptor
 from lepton_service.interceptors.load_reports import LoadReportInterceptor, LoadReports
+from lepton_service.interceptors.telemetry import TelemetryInterceptor
 from lepton_service.interceptors.tracking import TrackingInterceptor
 from lepton_service.options import ServerOptions, channel_arguments
 from lepton_service.servicers.generation import GenerationServicer
@@ -58,8 +59,10 @@ class Listener:
         self.tracker = CallTracker()
         self.closing = asyncio.Event()
         self.state = state
+        observer = state.observer
         self.interceptors: list[grpc.aio.ServerInterceptor] = [
             AccessLogInterceptor(),
+            *(() if observer is None else (TelemetryInterceptor(observer),)),
             TrackingInterceptor(self.tracker),
             ErrorInterceptor(on_error),
         ]

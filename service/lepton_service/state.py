@@ -16,6 +16,7 @@ from lepton_service.errors import (
     ResourceNotFoundError,
 )
 from lepton_service.health import NOT_SERVING, SERVING, HealthBoard
+from lepton_service.interceptors.telemetry import CallObserver
 
 STATS_SECONDS = 3.0
 
@@ -38,6 +39,7 @@ class ServerState:
         draining: whether the server ends once its streams have.
         started: when the figures began to count, in seconds since the epoch: a restart of the engine begins anew.
         restarts: how often the engine was started again.
+        observer: is told of calls, where there is telemetry; set before the listeners are made.
         health: the board that the health service reads.
         max_stream_seconds: bound of a stream; None for no bound.
     """
@@ -51,6 +53,7 @@ class ServerState:
         self.draining = False
         self.started = time.time()
         self.restarts = 0
+        self.observer: CallObserver | None = None
         self.health = HealthBoard()
         self.retry_at = 0.0
         self._request_ids: set[str] = set()

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from lepton_engine import logs
 from lepton_engine.errors import LeptonError
 from lepton_engine.messages import Command, Dead, DropClient, EngineSettings, Heartbeat, Ready, Replies
 from lepton_engine.process.progress import Progress
@@ -123,7 +124,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     settings = msgspec.msgpack.decode(sys.stdin.buffer.read(size), type=WorkerSettings)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(settings.log_level)
     stopping, loaded = threading.Event(), threading.Event()
     progress = Progress(Path(settings.progress))
     transport = RouterTransport(settings.address, progress)

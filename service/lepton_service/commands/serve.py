@@ -24,6 +24,7 @@ from lepton_service.commands.flow_arguments import add_flow_arguments, flow_opti
 from lepton_service.frontends.options import add_front_end_arguments, front_end_options
 from lepton_service.http.options import add_http_arguments, http_options
 from lepton_service.options import CONTROL_PORT, INFERENCE_PORT, MAX_REQUEST_BYTES, ServerOptions, TLSFiles
+from lepton_service.telemetry.options import add_telemetry_arguments, telemetry_options
 
 if TYPE_CHECKING:
     from lepton_engine.engine import AsyncLeptonEngine
@@ -101,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--drain-timeout", type=seconds, default=60.0, metavar="S", help="then wait this long at most (default: 60)"
     )
+    add_telemetry_arguments(parser)
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(default: info)"
     )
@@ -157,14 +159,13 @@ def run_member(assignment: "Assignment") -> int:
 
 
 def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
-    logging.basicConfig(
-        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    set_up_logs(args)
     try:
         processes = front_end_options(args)
         options = server_options(args)
         http = http_options(args)
         admission = admission_options(args)
+        telemetry = telemetry_options(args)
     except ValueError as error:
         print(f"lepton serve: {error}", file=sys.stderr)
         return 2
@@ -197,6 +198,11 @@ def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
         return await asyncio.to_thread(_engine, args, admission, joined)
 
     def attach(front: "FrontEnd") -> None:
+        if telemetry is not None:
+            from lepton_service.telemetry.telemetry import Telemetry
+
+            front.state.observer = observer = Telemetry(telemetry, front.state, front.index)
+            front.attach(observer, last=True)
         if http is not None:
             from lepton_service.http.server import HTTPServer
 
@@ -229,6 +235,13 @@ def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
     finally:
         for one in reserved:
             one.close()
+
+
+def set_up_logs(args: argparse.Namespace) -> None:
+    """Logs as the command line wants them."""
+    from lepton_engine import logs
+
+    logs.set_up(args.log_level.upper(), args.log_format)
 
 
 def _engine(args: argparse.Namespace, admission: dict[str, Any], process: "ProcessOptions") -> "AsyncLeptonEngine":

@@ -1,1 +1,4 @@
-"""What goes around every call, one concern a file. Outermost first: access log, tracking, errors, authentication."""
+"""What goes around every call, one concern a file.
+
+Outermost first: access log, telemetry, tracking, errors, authentication.
+"""

@@ -10,16 +10,37 @@ from typing import Any
 
 import grpc
 
+from lepton_engine.logs import Fields
 from lepton_service.calls import Call, current_call
+from lepton_service.interceptors.outcome import outcome
 from lepton_service.interceptors.wrapping import Behaviour, wrap
 
-QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
+QUIET = ("/grpc.health.v1.", "/grpc.reflection.", "/grpc.channelz.")
+
+# The fields of a line, in order, and what they say; those that a call has nothing to say of are left out.
+FIELDS = {
+    "method": "the method's full name",
+    "code": "gRPC status",
+    "ms": "duration of the call in milliseconds",
+    "peer": "the caller's address",
+    "request_id": "id of the request",
+    "tenant": "whose call it is",
+    "trace_id": "of the call's trace, where it is recorded",
+    "prompt_tokens": "tokens of the prompt",
+    "cached_tokens": "of these, found in the prefix cache",
+    "generated_tokens": "tokens generated, those of all choices",
+    "finish_reason": "why the choices ended, by index, joined by commas",
+    "queue_ms": "from arrival to the first step, in milliseconds",
+    "first_token_ms": "from arrival to the first token, in milliseconds",
+    "preemptions": "how often the request lost its memory to others",
+    "joules": "energy that was spent for it, where it is measured",
+}
 
 _log = logging.getLogger("lepton.access")
 
 
 class AccessLogInterceptor(grpc.aio.ServerInterceptor):
-    """Logs method, status, duration, peer, request id and token counts; probes and reflection at level DEBUG."""
+    """Logs every call when it has ended; probes, reflection and channelz at level DEBUG."""
 
     async def intercept_service(
         self,
@@ -44,28 +65,34 @@ class AccessLogInterceptor(grpc.aio.ServerInterceptor):
                 finally:
                     level = logging.DEBUG if method.startswith(QUIET) else logging.INFO
                     if _log.isEnabledFor(level):
-                        _log.log(level, _line(call, _code(context, cancelled), time.monotonic() - began))
+                        _log.log(level, line(call, outcome(context, cancelled), time.monotonic() - began))
 
             return logged
 
         return handler and wrap(handler, around)
 
 
-def _code(context: Any, cancelled: bool) -> str:
-    if cancelled:
-        return "CANCELLED"
-    code = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code.name
-    return next((known.name for known in grpc.StatusCode if known.value[0] == code), "OK")
-
-
-def _line(call: Call, code: str, seconds: float) -> str:
-    parts = [f"method={call.method}", f"code={code}", f"ms={seconds * 1000:.1f}", f"peer={call.peer}"]
-    if call.request_id:
-        parts.append(f"request_id={call.request_id}")
-    if call.prompt_tokens is not None:
-        parts.append(f"prompt_tokens={call.prompt_tokens}")
-    if call.generated_tokens is not None:
-        parts.append(f"generated_tokens={call.generated_tokens}")
-    return " ".join(parts)
+def line(call: Call, code: str, seconds: float) -> Fields:
+    """What is logged of a call that took so many seconds."""
+    values: dict[str, object] = {
+        "method": call.method,
+        "code": code,
+        "ms": round(seconds * 1000, 1),
+        "peer": call.peer,
+        "request_id": call.request_id or None,
+        "tenant": call.tenant or None,
+        "trace_id": call.trace_id or None,
+        "prompt_tokens": call.prompt_tokens,
+        "cached_tokens": call.cached_tokens,
+        "generated_tokens": call.generated_tokens,
+        "finish_reason": ",".join(reason for _, reason in sorted(call.finish_reasons.items())) or None,
+    }
+    times = call.metrics
+    if times is not None:
+        if times.first_scheduled_time is not None:
+            values["queue_ms"] = round((times.first_scheduled_time - times.arrival_time) * 1000, 1)
+        if times.first_token_time is not None:
+            values["first_token_ms"] = round((times.first_token_time - times.arrival_time) * 1000, 1)
+        values["preemptions"] = times.num_preemptions or None
+        values["joules"] = None if times.joules is None else round(times.joules, 4)
+    return Fields("call", {key: value for key, value in values.items() if value is not None})
