@@ -1,5 +1,7 @@
 """What is refused and why: the queue's bounds, time in it, deadlines; and the delay that is told."""
 
+from typing import Any
+
 import pytest
 
 from lepton_engine.core.admission import Load
@@ -172,7 +174,7 @@ def test_a_request_that_was_preempted_before_its_first_token_is_not_refused() ->
 # -- deadlines ---------------------------------------------------------------------------------------------------
 
 
-def measured_loop(**kwargs: int) -> Loop:
+def measured_loop(**kwargs: Any) -> Loop:
     """A loop whose speed is known: eight prompt tokens a second, a token a second."""
     loop = Loop(budget=8, measured=True, **kwargs)
     for token in range(3):

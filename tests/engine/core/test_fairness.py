@@ -32,7 +32,7 @@ class Simulation:
 
     Attributes:
         served: prompt tokens and, weighted, generated ones that were computed for each tenant.
-        taken: time to first token of each ended request of a tenant. waits: steps until it began to run.
+        taken: times to first token of each tenant. begun: the requests that have one.
     """
 
     slots: int = 16
@@ -42,7 +42,7 @@ class Simulation:
     number: int = 0
     served: dict[str, float] = field(default_factory=dict)
     taken: dict[str, list[float]] = field(default_factory=dict)
-    running: dict[str, int] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         layout = KVCacheLayout(16, (KVGroup(None, (0,), 1),), (self.blocks,), 4096)
@@ -78,14 +78,10 @@ class Simulation:
         for _, event in self.scheduler.take_events():
             if isinstance(event, NewTokens):
                 request = self.requests[event.key]
-                if request.first_scheduled_time is not None and event.key not in self._begun:
-                    self._begun.add(event.key)
+                if event.key not in self.begun:
+                    self.begun.add(event.key)
                     self.taken.setdefault(request.tenant, []).append(self.now - request.arrival_time)
         return plan
-
-    @property
-    def _begun(self) -> set[str]:
-        return self.__dict__.setdefault("begun", set())
 
 
 FLOODS = {"short requests": (64, 32), "long prompts": (900, 8), "long outputs": (64, 900)}

@@ -9,7 +9,7 @@ from tests.engine.core.loop import Loop
 
 def table(**limits: int) -> TenantTable:
     """Limits of the tenant `small`; nobody else has any."""
-    return TenantTable(TenantLimits(), {"small": TenantLimits(**limits)})  # type: ignore[arg-type]
+    return TenantTable(TenantLimits(), {"small": TenantLimits(**limits)})
 
 
 def test_requests_in_flight_are_bounded_and_others_are_not() -> None:
