@@ -38,6 +38,7 @@ def test_the_smallest_model(model: Make, settings: PodSettings) -> None:
     assert found["PodDisruptionBudget"]["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     assert "--device=cpu" in args_of(found)
+    assert {"--metrics-host=0.0.0.0", "--metrics-port=9090"} <= set(args_of(found))
     for manifest in found.values():
         [owner] = manifest["metadata"]["ownerReferences"]
         assert owner["controller"]

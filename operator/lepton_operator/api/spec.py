@@ -13,7 +13,8 @@ from lepton_operator.api.source import FETCHED_KINDS, Cache, ModelSource, Quanti
 OPERATOR_FLAGS = (
     "--host", "--port", "--control-host", "--control-port", "--tls-cert", "--tls-key", "--tls-client-ca",
     "--served-model-name", "--device", "--quantize", "--quantization", "--kv-cache-dtype", "--max-num-seqs",
-    "--max-stream-seconds", "--drain-propagation", "--drain-timeout", "--auth-tokens",
+    "--max-stream-seconds", "--drain-propagation", "--drain-timeout", "--auth-tokens", "--metrics-host",
+    "--metrics-port",
 )  # fmt: skip
 """Flags of `lepton serve` that fields of the spec stand for."""
 

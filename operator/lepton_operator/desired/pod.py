@@ -111,6 +111,8 @@ def serve_args(model: Model, settings: PodSettings, path: str | None) -> list[st
     args += [
         "--host=0.0.0.0",
         "--control-host=0.0.0.0",
+        "--metrics-host=0.0.0.0",
+        f"--metrics-port={METRICS_PORT}",
         f"--served-model-name={spec.model.served_name or model.metadata.name}",
         # preStop has let clients and endpoints learn already.
         "--drain-propagation=0",

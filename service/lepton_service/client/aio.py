@@ -30,6 +30,7 @@ from lepton_service.client.requests import (
     score_request,
 )
 from lepton_service.client.token import BearerToken, Token, call_metadata
+from lepton_service.client.tracing import trace_context
 from lepton_service.converters.durations import to_duration
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ class AsyncLeptonClient:
 
     def _start(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
         limit = self._deadline if deadline is None else deadline
-        return method(request, timeout=limit, metadata=(*self._metadata, *call_metadata(self._token)))
+        return method(request, timeout=limit, metadata=(*self._metadata, *trace_context(), *call_metadata(self._token)))
 
     async def _call(self, method: Callable[..., Any], request: Any, deadline: float | None = None) -> Any:
         try:

@@ -30,6 +30,7 @@ from lepton_service.client.requests import (
     score_request,
 )
 from lepton_service.client.token import BearerToken, Token, call_metadata
+from lepton_service.client.tracing import trace_context
 from lepton_service.converters.durations import to_duration
 
 T = TypeVar("T")
@@ -115,7 +116,9 @@ class LeptonClient:
     def _call(self, method: Callable[..., T], request: Any, timeout: float | None = None) -> T:
         limit = self._timeout if timeout is None else timeout
         try:
-            return method(request, timeout=limit, metadata=(*self._metadata, *call_metadata(self._token)))
+            return method(
+                request, timeout=limit, metadata=(*self._metadata, *trace_context(), *call_metadata(self._token))
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
