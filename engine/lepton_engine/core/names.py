@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lepton_engine.core.request import Request
 
 SWEEP = 1024
+TOLD = {"output_kind", "detokenize", "skip_special_tokens"}  # How the result is told, not what is computed.
 
 
 class RequestNames:
@@ -37,5 +38,6 @@ class RequestNames:
 def fingerprint(request: Request) -> bytes:
     """16 bytes that the same prompt with the same parameters of the same tenant has again, under whatever name."""
     digest = hashlib.blake2b(array("I", request.prompt).tobytes(), digest_size=16)
-    digest.update(repr((request.tenant, request.adapter, request.max_tokens, request.params)).encode())
+    asked = {name: value for name, value in vars(request.params).items() if name not in TOLD}
+    digest.update(repr((request.tenant, request.adapter, request.max_tokens, asked)).encode())
     return digest.digest()
