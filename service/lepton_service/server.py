@@ -43,7 +43,9 @@ class Listener:
     Attributes:
         port: where it listens, known once `bind` has returned.
         tracker: the calls in flight. interceptors: outermost first; calls of the HTTP port go through them, too.
-        authentication: the last interceptor; None where everyone may call. tls: None for plaintext.
+        authentication: which of them asks who calls; None where everyone may. tls: None for plaintext.
+        tells_connections: whether it serves channelz, which names the peers of all ports: where callers are asked who
+            they are, only to them.
         closing: set when the server is to end its own streams (watches, reflection).
     """
 
@@ -76,12 +78,14 @@ class Listener:
         )
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(state.health, self.closing), self.server)
         stats_pb2_grpc.add_StatsServiceServicer_to_server(StatsServicer(state, self.closing), self.server)
-        channelz.add_channelz_servicer(self.server)
+        self.tells_connections = authenticator is not None or options.auth is None
+        if self.tells_connections:
+            channelz.add_channelz_servicer(self.server)
 
     def reflect(self, services: tuple[str, ...]) -> None:
         """Serves reflection of these services, of health and of reflection itself."""
         register_v1()
-        listed = (*services, HEALTH, CHANNELZ, ALPHA, V1)
+        listed = (*services, HEALTH, *((CHANNELZ,) if self.tells_connections else ()), ALPHA, V1)
         self.server.add_generic_rpc_handlers(ReflectionServicer(listed, self.closing).handlers())
 
     def bind(self, host: str, port: int, credentials: grpc.ServerCredentials | None) -> None:

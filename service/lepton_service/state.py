@@ -56,7 +56,7 @@ class ServerState:
         self.observer: CallObserver | None = None
         self.health = HealthBoard()
         self.retry_at = 0.0
-        self._request_ids: set[str] = set()
+        self._request_ids: set[tuple[str, str]] = set()
 
     def mark_ready(self, engine: Engine) -> None:
         """The model is loaded: the named services turn SERVING, unless a drain has begun."""
@@ -128,16 +128,16 @@ class ServerState:
             raise ResourceNotFoundError("model", name, message)
 
     @contextmanager
-    def in_flight(self, request_id: str) -> Iterator[None]:
-        """Holds a request's id for as long as it runs.
+    def in_flight(self, tenant: str, request_id: str) -> Iterator[None]:
+        """Holds a request's id for as long as it runs. Other tenants do not learn of it.
 
         Raises:
-            RequestIdInUseError: another request holds it.
+            RequestIdInUseError: another request of the tenant holds it.
         """
-        if request_id in self._request_ids:
+        if (tenant, request_id) in self._request_ids:
             raise RequestIdInUseError(f"request_id: a request {request_id!r} is in flight")
-        self._request_ids.add(request_id)
+        self._request_ids.add((tenant, request_id))
         try:
             yield
         finally:
-            self._request_ids.discard(request_id)
+            self._request_ids.discard((tenant, request_id))

@@ -57,7 +57,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> None:
         """Streams what is generated."""
         work = await self._check(request, context, OutputKind.DELTA)
-        with self._state.in_flight(work.arrival.request_id):
+        with self._state.in_flight(work.arrival.tenant, work.arrival.request_id):
             outputs = self._submit(request, work)
             async with aclosing(outputs):  # type: ignore[type-var]
                 first = await self._admitted(outputs, work)
@@ -75,7 +75,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def Complete(self, request: CompleteRequest, context: Context) -> CompleteResponse:
         """Answers once, at the end."""
         work = await self._check(request, context, OutputKind.FINAL_ONLY)
-        with self._state.in_flight(work.arrival.request_id):
+        with self._state.in_flight(work.arrival.tenant, work.arrival.request_id):
             outputs = self._submit(request, work)
             async with aclosing(outputs):  # type: ignore[type-var]
                 last = await self._admitted(outputs, work)

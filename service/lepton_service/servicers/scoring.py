@@ -46,7 +46,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         call = current_call.get()
         if call is not None:
             call.prompt_tokens, call.operation = len(prompt), "score"
-        with state.in_flight(arrived.request_id):
+        with state.in_flight(arrived.tenant, arrived.request_id):
             try:
                 output = await engine.score(
                     prompt,
