@@ -4,6 +4,8 @@ import hashlib
 from array import array
 from collections.abc import Callable
 
+import msgspec
+
 from lepton_engine.core.request import Request
 
 SWEEP = 1024
@@ -38,6 +40,6 @@ class RequestNames:
 def fingerprint(request: Request) -> bytes:
     """16 bytes that the same prompt with the same parameters of the same tenant has again, under whatever name."""
     digest = hashlib.blake2b(array("I", request.prompt).tobytes(), digest_size=16)
-    asked = {name: value for name, value in vars(request.params).items() if name not in TOLD}
+    asked = {name: value for name, value in msgspec.structs.asdict(request.params).items() if name not in TOLD}
     digest.update(repr((request.tenant, request.adapter, request.max_tokens, asked)).encode())
     return digest.digest()
