@@ -73,9 +73,9 @@ class TokenBucket:
         return max(0.0, lacking) * 60 / self.per_minute
 
     def resized(self, per_minute: int, now: float) -> "TokenBucket":
-        """The same with another limit: the same part of it is used."""
+        """The same with another limit: as much of it is used."""
         made = TokenBucket(per_minute, now)
-        made.take(round(per_minute * (1 - self.level(now) / self.per_minute)), now)
+        made.take(round(self.per_minute - self.level(now)), now)
         return made
 
 
