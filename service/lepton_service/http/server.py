@@ -5,15 +5,14 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lepton_service.app import FrontEnd
 from lepton_service.http.app import http_app
 from lepton_service.http.endpoint import Running
 from lepton_service.http.options import HTTPOptions
+from lepton_service.http.protocol import Protocol
 from lepton_service.server import PortInUseError
 
 BACKLOG = 2048
@@ -22,25 +21,6 @@ IDLE_SECONDS = 75
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 
 _log = logging.getLogger("lepton.serve")
-
-
-class _Protocol(HttpToolsProtocol):
-    """Tells requests who the peer's certificate says that it is, in the form of gRPC's `auth_context`."""
-
-    def connection_made(self, transport: Any) -> None:
-        """A connection has come."""
-        super().connection_made(transport)
-        certificate = transport.get_extra_info("peercert")
-        if certificate:
-            self.app_state = {**self.app_state, "security": security(certificate)}
-
-
-def security(certificate: dict[str, Any]) -> dict[str, list[bytes]]:
-    """A peer's certificate, as `ssl` gives it, as properties of gRPC's `auth_context`."""
-    names = [value.encode() for kind, value in certificate.get("subjectAltName", ())]
-    common = [value.encode() for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    found = {"x509_common_name": common, "x509_subject_alternative_name": names}
-    return {"transport_security_type": [b"ssl"], **{key: values for key, values in found.items() if values}}
 
 
 class _Server(uvicorn.Server):
@@ -89,7 +69,7 @@ class HTTPServer:
         )
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,6 +1,7 @@
 """The port itself: flags, addresses, CORS, HTTPS, the page's headers."""
 
 import argparse
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from lepton_service.http import protocol
 from lepton_service.http.options import HTTPOptions, add_http_arguments, http_options
-from lepton_service.http.server import HTTPServer, security
+from lepton_service.http.protocol import security
+from lepton_service.http.server import HTTPServer
 from lepton_service.options import TLSFiles
 from lepton_service.server import PortInUseError
 
@@ -51,6 +54,37 @@ async def test_a_port_in_use(web: Any) -> None:
     with pytest.raises(PortInUseError, match=str(web.http.port)):
         await second.start()
     await second.stop(0.0)
+
+
+async def test_heads_that_are_too_long(web: Any) -> None:
+    for head in (
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000,
+        b"GET /" + b"a" * 70_000,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 12_000,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.http.port)
+        writer.write(head)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431")
+        writer.close()
+    long = {"x-long": "a" * 60_000}
+    assert (await web.raw.get("/health", headers=long)).status_code == 200
+    assert (await web.raw.post("/v1/completions", json={"prompt": "a" * 3000}, headers=long)).status_code == 200
+
+
+async def test_heads_that_do_not_come(run_web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    async with run_web() as web:
+        for head in (b"", b"GET / HTTP/1.1\r\nhost: x\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", web.http.port)
+            writer.write(head)
+            assert (await reader.read()).startswith(b"HTTP/1.1 408")
+            writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.http.port)
+        writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET ")
+        assert (await reader.read()).startswith(b"HTTP/1.1 408")
+        writer.close()
 
 
 async def test_without_cors_no_other_origin_is_let_in(web: Any) -> None:
