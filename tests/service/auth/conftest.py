@@ -134,9 +134,11 @@ class Authority:
 
     def _sign(self, subject: x509.Name, key: Any, extensions: list[x509.ExtensionType]) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder(
-            self._name, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(hours=1)
-        ).not_valid_after(now + datetime.timedelta(days=1))
+        builder = (
+            x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
         return builder.sign(self._key, hashes.SHA256())
