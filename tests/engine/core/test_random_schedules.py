@@ -93,7 +93,7 @@ class Storm:
             return TenantLimits(
                 r.choice([None, 1, 3, 6]),
                 r.choice([None, None, 0, 2]),
-                r.choice([None, None, 300, 3000]),
+                r.choice([None, None, 30, 300]),
                 r.choice([1, 1, 0.5, 3]),
             )
 
