@@ -64,10 +64,10 @@ def program(name: str) -> Path:
         KeyError: no recipe makes this program.
     """
     if name in KUBERNETES:
-        return _built(f"kubernetes-{kubernetes_version()}", _key(), _build_kubernetes) / name
+        return build_once(f"kubernetes-{kubernetes_version()}", _key(), _build_kubernetes) / name
     module = TOOLS[name]
     version = module.rpartition("@")[2]
-    return _built(f"{name}-{version}", _hash(module), lambda go, into: _install(go, module, into)) / name
+    return build_once(f"{name}-{version}", fingerprint(module), lambda go, into: _install(go, module, into)) / name
 
 
 def programs(*names: str) -> dict[str, Path]:
@@ -75,7 +75,8 @@ def programs(*names: str) -> dict[str, Path]:
     return {name: program(name) for name in names}
 
 
-def _built(recipe: str, key: str, build: "Callable[[Go, Path], None]") -> Path:
+def build_once(recipe: str, key: str, build: "Callable[[Go, Path], None]") -> Path:
+    """The cached folder of a recipe, filled by `build` where there is none of this key yet. Raises: as `build`."""
     folder = CACHE / f"{recipe}-{platform.system().lower()}-{platform.machine()}-{key}"
     if folder.is_dir():
         return folder
@@ -105,7 +106,8 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _hash(*parts: str | bytes) -> str:
+def fingerprint(*parts: str | bytes) -> str:
+    """A short key of all that goes into a recipe."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part)
@@ -115,7 +117,7 @@ def _hash(*parts: str | bytes) -> str:
 
 def _key() -> str:
     files = sorted(path for path in MODULE.iterdir() if path.suffix in (".go", ".mod", ".sum"))
-    return _hash(*(path.read_bytes() for path in files), *_kubernetes_flags())
+    return fingerprint(*(path.read_bytes() for path in files), *_kubernetes_flags())
 
 
 def _kubernetes_flags() -> list[str]:
@@ -129,16 +131,17 @@ def _kubernetes_flags() -> list[str]:
 
 
 def _build_kubernetes(go: Go, into: Path) -> None:
-    _run([go.program, "build", *_kubernetes_flags(), "-o", str(into / "cluster"), "."], go, cwd=MODULE)
+    run_go([go.program, "build", *_kubernetes_flags(), "-o", str(into / "cluster"), "."], go, cwd=MODULE)
     for name in KUBERNETES:
         (into / name).symlink_to("cluster")
 
 
 def _install(go: Go, module: str, into: Path) -> None:
-    _run([go.program, "install", "-trimpath", "-ldflags", "-s -w", module], go, cwd=into, GOBIN=str(into))
+    run_go([go.program, "install", "-trimpath", "-ldflags", "-s -w", module], go, cwd=into, GOBIN=str(into))
 
 
-def _run(command: Sequence[str], go: Go, cwd: Path, **variables: str) -> None:
+def run_go(command: Sequence[str], go: Go, cwd: Path, **variables: str) -> None:
+    """Runs the toolchain at low priority. Raises BuildError with the end of what it said."""
     nice = ["nice", "-n", "19"] if shutil.which("nice") else []
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **variables}
     done = subprocess.run([*nice, *command], cwd=cwd, env=environment, capture_output=True, text=True, check=False)

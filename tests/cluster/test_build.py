@@ -38,10 +38,10 @@ def test_two_at_once_build_once(cache: Path) -> None:
         writes(calls)(go, into)
 
     found: list[Path] = []
-    first = threading.Thread(target=lambda: found.append(build._built("thing", "key", slow)))
+    first = threading.Thread(target=lambda: found.append(build.build_once("thing", "key", slow)))
     first.start()
     assert entered.wait(30)
-    second = threading.Thread(target=lambda: found.append(build._built("thing", "key", writes(calls))))
+    second = threading.Thread(target=lambda: found.append(build.build_once("thing", "key", writes(calls))))
     second.start()
     assert not (cache / "thing").exists()
     go_on.set()
@@ -58,15 +58,15 @@ def test_a_broken_build_leaves_nothing_and_may_be_tried_again(cache: Path) -> No
         raise build.BuildError("the download broke off")
 
     with pytest.raises(build.BuildError, match="broke off"):
-        build._built("thing", "key", breaks)
+        build.build_once("thing", "key", breaks)
     assert folders(cache) == []
     calls: list[int] = []
-    assert (build._built("thing", "key", writes(calls)) / "program").exists()
+    assert (build.build_once("thing", "key", writes(calls)) / "program").exists()
 
 
 def test_what_a_killed_build_left_is_removed(cache: Path) -> None:
     (cache / ".building-left").mkdir(parents=True)
-    found = build._built("thing", "key", writes([]))
+    found = build.build_once("thing", "key", writes([]))
     assert folders(cache) == [found.name]
 
 
