@@ -1,5 +1,7 @@
 """The HTTP port of a `lepton serve`: the `openai` client's calls on a real engine."""
 
+import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +110,101 @@ def test_invalid_requests_and_the_gpu_free_front_end(web: Serving, ai: openai.Op
     assert caught.value.param == "temperature"
     libraries = [mapped.path for mapped in psutil.Process(web.process.pid).memory_maps()]
     assert not [path for path in libraries if "libtorch" in path]
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Ann", "Bob"]}, "old": {"type": "boolean"}},
+    "required": ["name", "old"],
+    "additionalProperties": False,
+}
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def asked(text: str = "hello", **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": "tiny", "messages": messages, "seed": 1, "max_completion_tokens": 400, **fields}
+
+
+def test_a_json_schema_holds_streamed_and_not(ai: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    whole = ai.chat.completions.create(**asked(response_format=form, n=2))
+    for choice in whole.choices:
+        person = json.loads(choice.message.content or "")
+        assert person["name"] in ("Ann", "Bob")
+        assert isinstance(person["old"], bool)
+        assert choice.finish_reason == "stop"
+    texts = {0: "", 1: ""}
+    for chunk in ai.chat.completions.create(**asked(response_format=form, n=2), stream=True):
+        for part in chunk.choices:
+            texts[part.index] += part.delta.content or ""
+    assert texts == {choice.index: choice.message.content for choice in whole.choices}
+
+
+def test_other_constraints(ai: openai.OpenAI) -> None:
+    extra = {"structured_outputs": {"choice": ["yes", "no"]}}
+    found = ai.completions.create(model="tiny", prompt="hello", max_tokens=20, extra_body=extra)
+    assert found.choices[0].text in ("yes", "no")
+    extra = {"structured_outputs": {"regex": "[a-c]{3}[0-9]"}}
+    found = ai.completions.create(model="tiny", prompt="hello", max_tokens=20, extra_body=extra)
+    assert re.fullmatch("[a-c]{3}[0-9]", found.choices[0].text)
+    begun = ai.chat.completions.create(**asked(response_format={"type": "json_object"}, max_completion_tokens=3))
+    assert (begun.choices[0].message.content or "").lstrip().startswith("{")
+
+
+def test_a_schema_that_cannot_be_held(ai: openai.OpenAI) -> None:
+    for schema in ({"type": "nothing"}, 5, {"$ref": "#/nowhere"}):
+        form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        with pytest.raises(openai.BadRequestError) as caught:
+            ai.chat.completions.create(**asked(response_format=form))
+        assert caught.value.param == "response_format"
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_tools_are_called_streamed_and_not(ai: openai.OpenAI, choice: Any) -> None:
+    whole = ai.chat.completions.create(**asked(tools=[WEATHER], tool_choice=choice)).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    calls: list[Any] = list(whole.message.tool_calls or ())
+    assert calls
+    for call in calls:
+        assert (call.type, call.function.name) == ("function", "weather")
+        assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+        assert call.id
+    pieces: dict[int, tuple[str, str]] = {}
+    reasons = []
+    for chunk in ai.chat.completions.create(**asked(tools=[WEATHER], tool_choice=choice), stream=True):
+        for part in chunk.choices:
+            reasons.append(part.finish_reason)
+            for piece in part.delta.tool_calls or ():
+                name, arguments = pieces.get(piece.index, ("", ""))
+                assert piece.function is not None
+                name += piece.function.name or ""
+                pieces[piece.index] = (name, arguments + (piece.function.arguments or ""))
+    assert reasons[-1] == "tool_calls"
+    assert [pieces[index] for index in sorted(pieces)] == [
+        (call.function.name, call.function.arguments) for call in calls
+    ]
+
+
+def test_the_result_of_a_tool_goes_back(ai: openai.OpenAI) -> None:
+    answer = ai.chat.completions.create(**asked(tools=[WEATHER], tool_choice="required")).choices[0].message
+    assert answer.tool_calls
+    messages: list[Any] = [{"role": "user", "content": "hello"}, answer.model_dump()]
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": "rain"} for call in answer.tool_calls]
+    found = ai.chat.completions.create(
+        model="tiny", messages=messages, tools=[WEATHER], tool_choice="none", max_completion_tokens=4
+    )
+    assert found.usage is not None
+    assert found.usage.completion_tokens == 4
+    assert found.choices[0].message.tool_calls is None
