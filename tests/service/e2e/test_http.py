@@ -118,7 +118,7 @@ PERSON = {
     "required": ["name", "old"],
     "additionalProperties": False,
 }
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -153,7 +153,7 @@ def test_a_json_schema_holds_streamed_and_not(ai: openai.OpenAI) -> None:
 
 
 def test_other_constraints(ai: openai.OpenAI) -> None:
-    extra = {"structured_outputs": {"choice": ["yes", "no"]}}
+    extra: Any = {"structured_outputs": {"choice": ["yes", "no"]}}
     found = ai.completions.create(model="tiny", prompt="hello", max_tokens=20, extra_body=extra)
     assert found.choices[0].text in ("yes", "no")
     extra = {"structured_outputs": {"regex": "[a-c]{3}[0-9]"}}
