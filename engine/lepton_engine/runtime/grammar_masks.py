@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llguidance import LLExecutor
 
 MAX_THREADS = 8
-_CHUNK_TOKENS = 1 << 22  # Bits that are unpacked on a device at once.
+CHUNK_TOKENS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,21 @@ class AllowedTokens:
             else:
                 for row, own in zip(self.rows, forbidden, strict=True):
                     logits[row].masked_fill_(own, -torch.inf)
-            return
+        else:
+            self.apply_on_device(logits)
+
+    def apply_on_device(self, logits: torch.Tensor, chunk_tokens: int = CHUNK_TOKENS) -> None:
+        """See `apply`, by the device's own operations, without waiting for it.
+
+        Args:
+            chunk_tokens: bits that are unpacked at once, each to an int32.
+        """
+        size = logits.shape[1]
         bits = to_device(torch.from_numpy(self.bits), logits.device)
         rows = to_device(torch.tensor(self.rows), logits.device)
         shifts = torch.arange(32, dtype=torch.int32, device=logits.device)
-        for start in range(0, len(self.rows), chunk := max(1, _CHUNK_TOKENS // size)):
+        chunk = max(1, chunk_tokens // size)
+        for start in range(0, len(self.rows), chunk):
             own = rows[start : start + chunk]
             allowed = ((bits[start : start + chunk, :, None] >> shifts) & 1).flatten(1)
             allowed = torch.nn.functional.pad(allowed, (0, max(0, size - allowed.shape[1])))[:, :size]
