@@ -18,6 +18,7 @@ from lepton_engine.energy.ledger import EnergyLedger
 from lepton_engine.energy.meter import find_meter
 from lepton_engine.errors import InvalidRequestError, OutOfMemoryError, UnsupportedError, UnsupportedModelError
 from lepton_engine.grammar.intake import GrammarIntake
+from lepton_engine.interfaces import Recorder
 from lepton_engine.kernels.cpu import native
 from lepton_engine.kernels.kv_scales import KV_DTYPES
 from lepton_engine.messages import EngineSettings, ModelInfo
@@ -37,7 +38,7 @@ from lepton_engine.runtime.runner import Runner
 from lepton_engine.runtime.threads import usable_cores
 from lepton_engine.sampling_params import SamplingParams
 from lepton_engine.speculation.build import LoadedDraft, load_draft, make_speculator
-from lepton_engine.step import EngineCore, Recorder
+from lepton_engine.step import EngineCore
 from lepton_engine.tenant_limits import LimitsFile
 from lepton_engine.weights.checkpoint import Checkpoint, open_checkpoint
 

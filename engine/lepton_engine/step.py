@@ -2,30 +2,25 @@
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable
-from typing import Protocol
 
 from lepton_engine.core.events import Event, Failed, NewTokens, Spent
 from lepton_engine.core.isolation import Goal, Isolation
 from lepton_engine.core.names import RequestNames, fingerprint
-from lepton_engine.core.plan import StepPlan, StepResult
-from lepton_engine.core.request import Request, Sequence
+from lepton_engine.core.plan import StepPlan
+from lepton_engine.core.request import Request
 from lepton_engine.core.scheduler import Scheduler
 from lepton_engine.energy.ledger import EnergyLedger
 from lepton_engine.errors import (
-    DeadlineUnattainableError,
     EngineDeadError,
     LeptonError,
-    QueueFullError,
-    QueueTimeoutError,
     RequestFailedError,
     RequestIdInUseError,
-    TenantConcurrencyError,
-    TenantQueueFullError,
-    TenantTokenRateError,
 )
+from lepton_engine.figures import Figures, prompt_tokens
 from lepton_engine.grammar.intake import POLL_SECONDS, GrammarIntake
+from lepton_engine.interfaces import Launched, Recorder, Speculator, StepRunner, Stopping, Transport
 from lepton_engine.messages import (
     Abort,
     Admitted,
@@ -43,55 +38,7 @@ from lepton_engine.tenant_limits import LimitsFile
 
 logger = logging.getLogger(__name__)
 
-RATE_WINDOW = 10.0
 IDLE_POLL = 1.0
-
-
-class Launched(Protocol):
-    """A step that the device has been given."""
-
-    def result(self) -> StepResult:
-        """Wait for the step and bring its results to the host."""
-
-
-class StepRunner(Protocol):
-    """Turns plans into work of the device."""
-
-    def launch(self, plan: StepPlan) -> Launched:
-        """Start a step; on a CPU it has run when this returns."""
-
-
-class Speculator(Protocol):
-    """Guesses the tokens that come next."""
-
-    def draft(self, wanted: list[tuple[Sequence, int]]) -> None:
-        """Set the `draft` of sequences, each of at most so many tokens."""
-
-
-class Recorder(Protocol):
-    """Keeps who is in the step in flight where the death of the process does not reach."""
-
-    def record(self, requests: list[tuple[bytes, int]]) -> None:
-        """Fingerprints, and the tokens that each has generated."""
-
-    def again(self) -> None:
-        """Another step of the same."""
-
-    def clear(self) -> None:
-        """No step is in flight."""
-
-
-class Transport(Protocol):
-    """Carries commands in and replies out; `client` names who sent and who is to receive."""
-
-    def receive(self, timeout: float) -> list[tuple[str, Command]]:
-        """All commands that have come, after waiting for the first up to timeout seconds."""
-
-    def send_replies(self, client: str, replies: Replies) -> None:
-        """Send replies to a client; never blocks on a slow one."""
-
-    def lost_clients(self) -> list[str]:
-        """Clients that have gone since the last call."""
 
 
 class EngineCore:
@@ -116,7 +63,7 @@ class EngineCore:
         self.info = info
         self.scheduler = scheduler
         self._runner = runner
-        self._isolation = Isolation(lambda request: request.key in scheduler, scheduler.rejoin)
+        self._isolation = Isolation(lambda request: request.key in scheduler, self._cleared)
         self._recorder = recorder
         self._energy = energy
         self._grammars = GrammarIntake.without_tokenizer() if grammars is None else grammars
@@ -131,12 +78,9 @@ class EngineCore:
         self._arrivals = 0
         self._names = RequestNames(scheduler.__contains__)
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
-        self._rates: deque[tuple[float, int, int]] = deque()
-        self._started = time.monotonic()
-        self._steps = 0
-        self._step_seconds = 0.0
+        self._figures = Figures()
 
-    def run(self, transport: Transport, stopping: "Stopping") -> None:
+    def run(self, transport: Transport, stopping: Stopping) -> None:
         """Serve commands until told to stop; a request that crashes its steps fails, the others go on.
 
         Raises:
@@ -226,7 +170,7 @@ class EngineCore:
         self._check(request, request_id)
         self.scheduler.submit(request)
         if request.isolated:
-            known = len(request.prompt) + self._suspects.pop(request.fingerprint) + 1
+            known = len(request.prompt) + self._suspects[request.fingerprint] + 1
             self._isolation.add(request, Goal(len(request.prompt), known if request.max_tokens else 0))
         if request_id:
             self._names.hold(request.tenant, request_id, request.key)
@@ -248,6 +192,11 @@ class EngineCore:
         if request.fingerprint in self._convicts:
             raise RequestFailedError("the request has ended the engine's process before, it is not run again")
         request.isolated = request.fingerprint in self._suspects
+
+    def _cleared(self, request: Request) -> None:
+        """A suspect has got past the point at which it came under suspicion."""
+        self._suspects.pop(request.fingerprint, None)
+        self.scheduler.rejoin(request)
 
     def quarantine(self, suspects: Iterable[tuple[bytes, int]], convicts: Iterable[bytes]) -> None:
         """Take over what is known of requests that former processes died of.
@@ -288,8 +237,7 @@ class EngineCore:
                 self._in_flight = (plan, launched, began)
             elif (crash := self._settle(plan, launched, began)) is not None:
                 self._recover(crash, plan)
-            self._steps += 1
-            self._step_seconds += time.monotonic() - began
+            self._figures.launched(time.monotonic() - began)
         for client, event in self.scheduler.take_events():
             if self._energy is not None:
                 self._account(self._energy, client, event)
@@ -370,14 +318,12 @@ class EngineCore:
         if self._isolation.active:
             self._isolation.settle()
         generated = self.scheduler.generated_tokens - generated
-        prompt = sum(max(0, min(e.num_tokens, e.sequence.num_prompt - e.start)) for e in plan.scheduled)
-        now = time.monotonic()
-        self._rates.append((now, prompt, generated))
+        prompt, now = prompt_tokens(plan), time.monotonic()
+        self._figures.settled(now, prompt, generated)
         sampled = sum(sample.offset == 0 for sample in plan.samples)
         # Of steps that overlap, one takes from the end of the one before it.
         self.scheduler.admission.speed.observe(now - max(began, self._settled), prompt, sampled, generated)
         self._settled = now
-        self._trim_rates()
         return None
 
     def _recover(self, error: Exception, plan: StepPlan, *later: StepPlan) -> None:
@@ -404,72 +350,13 @@ class EngineCore:
         outbox, self._outbox = self._outbox, defaultdict(list)
         return dict(outbox)
 
-    def _trim_rates(self) -> None:
-        horizon = time.monotonic() - RATE_WINDOW
-        while self._rates and self._rates[0][0] < horizon:
-            self._rates.popleft()
-
     def stats(self) -> EngineStats:
         """Counters and gauges as of now."""
-        self._trim_rates()
-        scheduler = self.scheduler
-        pools = scheduler.cache.pools
-        total = sum(pool.num_blocks - 1 for pool in pools)
-        free = sum(pool.num_free for pool in pools)
-        uptime = time.monotonic() - self._started
-        window = max(min(uptime, RATE_WINDOW), 1e-3)
-        ended = scheduler.finished
-        admission = scheduler.admission
-        refused = admission.rejected
-        return EngineStats(
-            num_running=scheduler.num_running,
-            num_waiting=scheduler.num_waiting,
-            waiting_tokens=scheduler.queued_tokens,
-            max_num_seqs=scheduler.max_running,
-            num_finished=ended.total() - ended["abort"] - ended["error"],
-            num_aborted=ended["abort"],
-            num_failed=ended["error"],
-            num_rejected=admission.capacity_rejected,
-            num_preemptions=scheduler.preemptions,
-            prompt_tokens=scheduler.prompt_tokens,
-            prefix_query_tokens=scheduler.queried_tokens,
-            prefix_hit_tokens=scheduler.cached_tokens,
-            computed_tokens=scheduler.computed_tokens,
-            generated_tokens=scheduler.generated_tokens,
-            kv_blocks_total=total,
-            kv_blocks_free=free,
-            kv_blocks_referenced=total - free,
-            kv_blocks_cached=sum(pool.num_cached for pool in pools),
-            block_size=scheduler.cache.layout.block_size,
-            num_steps=self._steps,
-            step_seconds=self._step_seconds,
-            prompt_tokens_per_second=sum(prompt for _, prompt, _ in self._rates) / window,
-            generated_tokens_per_second=sum(generated for _, _, generated in self._rates) / window,
-            mean_request_seconds=scheduler.mean_request_seconds,
-            uptime=uptime,
-            drafted_tokens=scheduler.drafted_tokens,
-            accepted_tokens=scheduler.accepted_tokens,
-            rejected_queue_full=refused[QueueFullError.__name__],
-            rejected_queue_timeout=refused[QueueTimeoutError.__name__],
-            rejected_deadline=refused[DeadlineUnattainableError.__name__],
-            rejected_tenant_concurrency=refused[TenantConcurrencyError.__name__],
-            rejected_tenant_queue=refused[TenantQueueFullError.__name__],
-            rejected_tenant_rate=refused[TenantTokenRateError.__name__],
-            energy_joules=None if self._energy is None else self._energy.total,
-            attributed_joules=None if self._energy is None else self._energy.attributed,
-            energy_source="" if self._energy is None else self._energy.source,
-        )
+        return self._figures.stats(self.scheduler, self._energy)
 
     def integrity(self) -> list[str]:
         """What is inconsistent between requests and KV blocks; empty when sound."""
         return self.scheduler.problems()
-
-
-class Stopping(Protocol):
-    """Whether the loop is to end."""
-
-    def __call__(self) -> bool:
-        """True from then on."""
 
 
 def device_lost(error: Exception) -> bool:

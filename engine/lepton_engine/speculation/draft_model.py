@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lepton_engine.core.kv_cache import KVCacheManager
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan
 from lepton_engine.core.request import Sequence, SequenceState
-from lepton_engine.step import StepRunner
+from lepton_engine.interfaces import StepRunner
 
 
 @dataclass
