@@ -77,11 +77,12 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailing: Metadata = ()
+        self._end: Metadata = ()
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
         """Ends the call with a status."""
         self._code, self._details = code, details
-        self._trailing = (*self._trailing, *trailing_metadata)
+        self._end = tuple(trailing_metadata)
         raise grpc.aio.AbortError("the call is aborted")
 
     async def abort_with_status(self, status: grpc.Status) -> Never:
@@ -180,7 +181,7 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
     def status(self) -> Status:
         """The status with its details, whatever set it."""
         code = self._code or grpc.StatusCode.OK
-        for key, value in self._trailing:
+        for key, value in (*self._end, *self._trailing):
             if key == DETAILS_KEY and isinstance(value, bytes):
                 return Status.FromString(value)
         return Status(code=code.value[0], message=self._details)
