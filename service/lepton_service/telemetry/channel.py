@@ -33,13 +33,14 @@ class Collector:
         self._folder = tempfile.TemporaryDirectory(prefix="lepton-telemetry-")
         self.address = f"ipc://{Path(self._folder.name) / 'records'}"
         os.environ[ADDRESS_VARIABLE] = self.address
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.PULL)
+        self._context: zmq.asyncio.Context | None = None
         self._decoder = msgspec.msgpack.Decoder(list[CallRecord])
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to take records in."""
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.PULL)
         self._socket.bind(self.address)
         self._task = asyncio.create_task(self._run())
 
@@ -65,8 +66,9 @@ class Collector:
                 self._take(await self._socket.recv())
         if os.environ.get(ADDRESS_VARIABLE) == self.address:
             del os.environ[ADDRESS_VARIABLE]
-        self._socket.close(0)
-        self._context.term()
+        if self._context is not None:
+            self._socket.close(0)
+            self._context.term()
         self._folder.cleanup()
 
 

@@ -29,11 +29,11 @@ class MetricsPage:
     """The port.
 
     Attributes:
-        port: where it listens, known once `start` has returned.
+        host, port: where it listens; the port is known once `start` has returned.
     """
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        self._host, self.port = host, port
+        self.host, self.port = host, port
         self._app = only_metrics(make_wsgi_app(registry))
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -46,13 +46,13 @@ class MetricsPage:
         """
 
         class Server(ThreadingWSGIServer):
-            address_family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            address_family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
         try:
-            self._server = make_server(self._host, self.port, self._app, Server, handler_class=_Handler)
+            self._server = make_server(self.host, self.port, self._app, Server, handler_class=_Handler)
         except OSError as error:
             reason = error.strerror or error
-            raise PortInUseError(f"cannot listen on {self._host}:{self.port} for metrics: {reason}") from error
+            raise PortInUseError(f"cannot listen on {self.host}:{self.port} for metrics: {reason}") from error
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="lepton-metrics", daemon=True)
         self._thread.start()

@@ -69,11 +69,11 @@ class Telemetry:
         Raises:
             PortInUseError.
         """
-        if self._collector is not None:
-            self._collector.start()
         if self.page is not None:
             self.page.start()
-            _log.info("metrics on %s:%d", self.page._host, self.page.port)
+            _log.info("metrics on %s:%d", self.page.host, self.page.port)
+        if self._collector is not None:
+            self._collector.start()
 
     def begin(self, call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> Span | None:
         """A call begins; what `end` is to be given."""
