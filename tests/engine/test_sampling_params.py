@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lepton_engine.errors import InvalidRequestError, UnsupportedError
+from lepton_engine.errors import InvalidRequestError
 from lepton_engine.sampling_params import (
     MAX_BAD_WORDS,
     MAX_LOGIT_BIAS,
@@ -90,12 +90,6 @@ def test_contradictory_bounds() -> None:
         SamplingParams(min_tokens=9, max_tokens=8)
     with pytest.raises(InvalidRequestError, match=r"sampling_params\.stop: .*detokenize=True"):
         SamplingParams(stop=["x"], detokenize=False)
-
-
-def test_what_is_not_built_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        SamplingParams(structured_outputs={"regex": "a+"})
-    assert caught.value.field == "sampling_params.structured_outputs"
 
 
 def test_an_unknown_field_is_refused() -> None:

@@ -1,16 +1,17 @@
 """Requests from plain Python values."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role
+from lepton.v1.chat_pb2 import ChatMessage, ChatPrompt, ContentPart, Role, Tool, ToolChoice
 from lepton.v1.generation_pb2 import CompleteRequest, GenerateRequest
 from lepton.v1.sampling_pb2 import Constraint
 from lepton.v1.scoring_pb2 import ScoreRequest
 from lepton.v1.tokens_pb2 import TokenIds
 from lepton_service.converters.durations import to_duration
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 Prompt = str | Sequence[int] | Sequence[Message] | ChatPrompt
 
 
@@ -51,6 +52,12 @@ class Options(TypedDict, total=False):
     coalesce_tokens: int
     coalesce_delay: float
     constraint: Constraint
+    json_schema: str | Mapping[str, Any]
+    regex: str
+    grammar: str
+    choices: Sequence[str]
+    tools: Sequence[Tool | Mapping[str, Any]]
+    tool_choice: str | ToolChoice
 
 
 class ScoreOptions(TypedDict, total=False):
@@ -96,6 +103,7 @@ _PLACES = {
         "output",
     ),
 }
+_MODES = {"auto": ToolChoice.MODE_AUTO, "none": ToolChoice.MODE_NONE, "required": ToolChoice.MODE_REQUIRED}
 _ROLES = {
     "system": Role.ROLE_SYSTEM,
     "user": Role.ROLE_USER,
@@ -111,7 +119,8 @@ def generate_request(prompt: Prompt, **options: Unpack[Options]) -> GenerateRequ
         prompt: text, token ids, messages (`{"role": "user", "content": "..."}`), or a ChatPrompt.
 
     Raises:
-        TypeError: an option that does not exist. ValueError: a message with an unknown role.
+        TypeError: an option that does not exist. ValueError: a message with an unknown role, a tool without a name,
+            tools with a prompt that is no conversation.
     """
     request = GenerateRequest()
     _set_prompt(request, prompt)
@@ -158,7 +167,8 @@ def complete_request(prompt: Prompt, **options: Unpack[Options]) -> CompleteRequ
 
 
 def chat_prompt(messages: Sequence[Message]) -> ChatPrompt:
-    """A conversation from messages with `role` and `content`.
+    """A conversation from messages with `role` and `content`, and for tools `tool_calls` (of `ToolCall`) or
+    `tool_call_id`.
 
     Raises:
         ValueError: an unknown role.
@@ -168,7 +178,11 @@ def chat_prompt(messages: Sequence[Message]) -> ChatPrompt:
         role = _ROLES.get(message.get("role", ""))
         if role is None:
             raise ValueError(f"messages: role {message.get('role')!r} is not one of {', '.join(_ROLES)}")
-        chat.messages.append(ChatMessage(role=role, content=[ContentPart(text=message.get("content", ""))]))
+        made = ChatMessage(role=role, content=[ContentPart(text=message.get("content") or "")])
+        made.tool_calls.extend(message.get("tool_calls") or ())
+        if message.get("tool_call_id"):
+            made.tool_call_id = message["tool_call_id"]
+        chat.messages.append(made)
     return chat
 
 
@@ -194,5 +208,44 @@ def _set(request: GenerateRequest, name: str, value: Any) -> None:
         request.output.coalescing.max_delay.CopyFrom(to_duration(value))
     elif name == "constraint":
         request.constraint.CopyFrom(value)
+    elif name == "json_schema":
+        request.constraint.json_schema = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    elif name in ("regex", "grammar"):
+        setattr(request.constraint, name, value)
+    elif name == "choices":
+        request.constraint.choices.CopyFrom(Constraint.Choices(texts=value))
+    elif name == "tools":
+        _chat_of(request, name).tools.extend(tool if isinstance(tool, Tool) else function_tool(tool) for tool in value)
+    elif name == "tool_choice":
+        _chat_of(request, name).tool_choice.CopyFrom(value if isinstance(value, ToolChoice) else tool_choice(value))
     else:
         raise TypeError(f"{name!r} is not an option of a request; see Options for those that are")
+
+
+def _chat_of(request: GenerateRequest, option: str) -> ChatPrompt:
+    if request.WhichOneof("prompt") != "chat":
+        raise ValueError(f"{option}: goes with a conversation only, the prompt is {request.WhichOneof('prompt')}")
+    return request.chat
+
+
+def function_tool(tool: Mapping[str, Any]) -> Tool:
+    """A tool from a function's definition in JSON, as OpenAI's clients write it or its `function` alone.
+
+    Raises:
+        ValueError: it has no name.
+    """
+    function = tool.get("function", tool)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ValueError("tools: one has no name")
+    parameters = function.get("parameters")
+    return Tool(
+        name=function["name"],
+        description=function.get("description") or "",
+        parameters_json_schema="" if parameters is None else json.dumps(parameters, ensure_ascii=False),
+    )
+
+
+def tool_choice(choice: str) -> ToolChoice:
+    """A choice: "auto", "none", "required", or the name of the tool that must be called."""
+    mode = _MODES.get(choice)
+    return ToolChoice(name=choice) if mode is None else ToolChoice(mode=mode)
