@@ -39,6 +39,11 @@ lint: setup lint-protos  ## format, lint, types, import contracts, the wire cont
 bench: setup  ## the figures of README
 	$(BIN)/python -m benchmarks
 
+.PHONY: soak
+SOAK_ARGS ?=
+soak: setup  ## ten minutes of a thousand connections, slow readers and killed clients; SOAK_ARGS=--quick
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
 constraints: setup  ## renew the pinned versions within the ranges that the distributions state
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --group dev \
 		--editable protos --editable engine --editable 'service[server,http]' --editable 'operator[fetch,otlp]'

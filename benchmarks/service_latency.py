@@ -1,0 +1,265 @@
+"""What the service adds to the engine: latency of tokens, and processor time of the front end for a message.
+
+1. The embedded model in process and through `lepton serve`, the same requests at 1 and at 16 streams, in alternating
+   rounds: what is added to the median time to first token and to the median time between tokens; and the 99th
+   percentile of the first token.
+2. A stub in the place of the engine (`benchmarks.stub_engine`) paces 1, 16 and 256 streams at 20 tokens/s each: how
+   long a token is on its way from the stub's hands to the client's, how many of the paced tokens came, and messages
+   per second of processor time of the front end. The stub's client is a process of its own.
+
+Clients, front end and engine share the machine's cores.
+"""
+
+import asyncio
+import multiprocessing
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import common
+from benchmarks.serving import serving
+from benchmarks.stub_engine import age, stub_serving
+from lepton_engine import embedded
+from lepton_engine.engine import AsyncLeptonEngine
+from lepton_engine.sampling_params import OutputKind, SamplingParams
+from lepton_service.client import AsyncLeptonClient
+from lepton_service.load_report import percentile
+
+STREAMS = (1, 16)
+PACED = (1, 16, 256)
+RATE = 20.0
+PROMPT, OUTPUT = 32, 32
+VOCABULARY = 3000
+
+
+@dataclass
+class Times:
+    """Seconds of many requests: to their first token, and between tokens."""
+
+    first: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Paced:
+    """What a client saw of a paced stub.
+
+    Attributes:
+        transits: seconds from the stub to the client, by token. tokens: how many came. seconds: that it took.
+        front_cpu: processor seconds of the front end meanwhile.
+    """
+
+    transits: list[float]
+    tokens: int
+    seconds: float
+    front_cpu: float
+
+
+Tokens = Callable[[list[int]], AsyncIterator[int]]
+
+
+def main() -> int:
+    parser = common.parser(__doc__ or "")
+    parser.add_argument("--rounds", type=int, help="default: 5, 1 with --quick")
+    parser.add_argument("--seconds", type=float, help="of each side and round; default: 10, 2 with --quick")
+    parser.add_argument("--only", choices=["model", "stub"], help="one of the two parts")
+    parser.add_argument("--profile", metavar="FILE", help="py-spy's raw samples of the front end at 256 paced streams")
+    args = parser.parse_args()
+    rounds = args.rounds or (1 if args.quick else 5)
+    seconds = args.seconds or (2.0 if args.quick else 10.0)
+    rows: list[common.Row] = []
+    if args.only != "stub":
+        rows += asyncio.run(model_part(rounds, seconds))
+    if args.only != "model":
+        rows += stub_part(rounds, seconds, args.profile)
+    notes = [
+        f"{rounds} rounds of {seconds:g} s, medians of the rounds; prompts of {PROMPT}, outputs of {OUTPUT} tokens; "
+        "clients, front end and engine share the cores",
+        "targets: first token +1 ms at the median and +5 ms at the 99th percentile, between tokens +0.3 ms; at 256 "
+        "streams p99 15 ms, at most 5 % loss; 10,000 messages a second of a core",
+    ]
+    common.report("What the service adds", rows, args.json, notes)
+    return 0
+
+
+def row(work: str, system: str, value: float, unit: str) -> common.Row:
+    """A figure of the table."""
+    weights = "embedded bfloat16" if "stub" not in system else "none"
+    versions = common.versions("lepton-engine", "lepton-service", "grpcio")
+    return common.Row(work, system, weights, value, unit, versions=versions)
+
+
+async def model_part(rounds: int, seconds: float) -> list[common.Row]:
+    """The embedded model in process and through gRPC."""
+    engine = AsyncLeptonEngine(embedded.path(), num_threads=1, enable_prefix_caching=False)
+    await engine.start()
+    params = SamplingParams(max_tokens=OUTPUT, ignore_eos=True, temperature=0.0, output_kind=OutputKind.DELTA)
+    sides: dict[str, dict[int, list[Times]]] = {name: {n: [] for n in STREAMS} for name in ("in process", "gRPC")}
+    with serving(["--max-connection-age", "0"]) as (address, _):
+        async with AsyncLeptonClient(address) as client:
+
+            async def direct(prompt: list[int]) -> AsyncIterator[int]:
+                async with aclosing(engine.generate(prompt, params)) as outputs:
+                    async for output in outputs:
+                        yield sum(len(part.token_ids) for part in output.outputs)
+
+            async def through(prompt: list[int]) -> AsyncIterator[int]:
+                async for event in client.generate(prompt, max_tokens=OUTPUT, ignore_eos=True, temperature=0.0):
+                    yield len(event.delta.token_ids)
+
+            ways: tuple[tuple[str, Tokens], ...] = (("in process", direct), ("gRPC", through))
+            for number in range(rounds + 1):
+                for streams in STREAMS:
+                    for name, way in ways:
+                        span = seconds if number else 0.5
+                        times = await measured(way, streams, span, number)
+                        if number:
+                            sides[name][streams].append(times)
+    await engine.shutdown()
+    rows = []
+    for streams in STREAMS:
+        for what, kind, quantile in (("first token", "first", 50), ("first token", "first", 99), ("gap", "gaps", 50)):
+            values = {
+                name: [percentile(getattr(times, kind), quantile) * 1000 for times in of[streams]]
+                for name, of in sides.items()
+            }
+            work = f"{streams} streams, {what} p{quantile}"
+            for name, found in values.items():
+                rows.append(row(work, name, common.median(found), "ms"))
+            added = [b - a for a, b in zip(values["in process"], values["gRPC"], strict=True)]
+            rows.append(row(work, "added", common.median(added), "ms"))
+    return rows
+
+
+async def measured(way: Tokens, streams: int, seconds: float, seed: int) -> Times:
+    """Runs requests one after the other on so many streams."""
+    times = Times()
+    end = time.monotonic() + seconds
+
+    async def one(number: int) -> None:
+        source = random.Random(seed * 1000 + number)
+        while time.monotonic() < end:
+            prompt = [source.randrange(5, VOCABULARY) for _ in range(PROMPT)]
+            last = began = time.perf_counter()
+            first = True
+            async for count in way(prompt):
+                if not count:
+                    continue
+                now = time.perf_counter()
+                if first:
+                    times.first.append(now - began)
+                    first = False
+                else:
+                    times.gaps.extend([(now - last) / count] * count)
+                last = now
+
+    await asyncio.gather(*(one(number) for number in range(streams)))
+    return times
+
+
+def stub_part(rounds: int, seconds: float, profile: str | None) -> list[common.Row]:
+    """The front end before a paced stub."""
+    seen: dict[int, list[Paced]] = {streams: [] for streams in PACED}
+    with stub_serving(RATE) as (address, server):
+        paced(address, server, 16, 1.0)
+        for _ in range(rounds):
+            for streams in PACED:
+                seen[streams].append(paced(address, server, streams, seconds))
+        if profile is not None:
+            spy = [str(Path(sys.executable).parent / "py-spy"), "record", "--native", "--format", "raw"]
+            span = ["--pid", str(server.pid), "--duration", str(round(seconds)), "--output", profile]
+            recording = subprocess.Popen([*spy, *span])
+            paced(address, server, PACED[-1], seconds + 1)
+            recording.wait()
+    rows = []
+    for streams, found in seen.items():
+        work = f"{streams} paced streams"
+        for quantile in (50, 99):
+            values = [percentile(one.transits, quantile) * 1000 for one in found]
+            rows.append(row(f"{work}, token on its way p{quantile}", "front end, stub engine", median(values), "ms"))
+        loss = [100 * (1 - one.tokens / (streams * RATE * one.seconds)) for one in found]
+        rows.append(row(f"{work}, loss", "front end, stub engine", median(loss), "%"))
+        speed = [one.tokens / one.front_cpu for one in found if one.front_cpu]
+        rows.append(row(f"{work}, messages per core second", "front end, stub engine", median(speed), "1/s"))
+    return rows
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of several runs; 0 where there were none."""
+    return common.median(values) if values else 0.0
+
+
+def paced(address: str, server: psutil.Process, streams: int, seconds: float) -> Paced:
+    """Streams of a client in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_client, args=(theirs, address, streams, seconds))
+    process.start()
+    ours.recv()
+    before = cpu(server)
+    transits, tokens, spent = ours.recv()
+    used = cpu(server) - before
+    ours.send(None)
+    process.join()
+    return Paced(transits, tokens, spent, used)
+
+
+def cpu(process: psutil.Process) -> float:
+    """Processor seconds so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _client(pipe: Any, address: str, streams: int, seconds: float) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_follow(pipe, address, streams, seconds))
+
+
+async def _follow(pipe: Any, address: str, streams: int, seconds: float) -> None:
+    """Counts what comes between two moments at which all streams run."""
+    transits: list[float] = []
+    counting = False
+    running = 0
+    all_run, stop = asyncio.Event(), asyncio.Event()
+
+    async def one(client: AsyncLeptonClient) -> None:
+        nonlocal running
+        stream = client.generate("x", max_tokens=1 << 20, ignore_eos=True)
+        begun = False
+        async with stream:
+            async for event in stream:
+                if counting:
+                    transits.extend(map(age, event.delta.token_ids))
+                if not begun and event.delta.token_ids:
+                    begun = True
+                    running += 1
+                    if running == streams:
+                        all_run.set()
+                if stop.is_set():
+                    return
+
+    async with AsyncLeptonClient(address) as client:
+        tasks = [asyncio.create_task(one(client)) for _ in range(streams)]
+        await all_run.wait()
+        pipe.send(None)
+        counting, began = True, time.perf_counter()
+        await asyncio.sleep(seconds)
+        counting, spent = False, time.perf_counter() - began
+        pipe.send((transits, len(transits), spent))
+        await asyncio.to_thread(pipe.recv)
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
