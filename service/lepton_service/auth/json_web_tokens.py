@@ -1,5 +1,9 @@
 """Bearer tokens that an identity provider has signed (RFC 7519), held to the advice of RFC 8725."""
 
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
@@ -14,16 +18,37 @@ from lepton_service.auth.principal import MAX_NAME_LENGTH, Principal, is_name
 UNKNOWN_KEY = "the credential is signed by a key that is not known here"
 
 
+Keys = tuple[VerificationKey, ...]
+MAX_VERIFIED = 1024
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """A token that was accepted: under which keys, until when in seconds since the epoch, and whose it is."""
+
+    keys: Keys
+    until: float
+    principal: Principal
+
+
 class JWTVerifier:
     """Verifies tokens against a file of keys and the settings.
+
+    A signature takes a tenth of a millisecond or more, and a client sends the same token for minutes: those that were
+    accepted are remembered until they expire or the keys change.
+
+    Args:
+        clock: seconds since the epoch, for what is remembered.
 
     Raises:
         AuthConfigError: the file cannot be used.
     """
 
-    def __init__(self, options: JWTOptions) -> None:
+    def __init__(self, options: JWTOptions, clock: Callable[[], float] = time.time) -> None:
         self._options = options
+        self._clock = clock
         self._file = WatchedFile(options.jwks, "JWKS file", jwks.parse)
+        self._verified: dict[bytes, _Verified] = {}
 
     def principal(self, token: str) -> Principal:
         """Who is named by a token.
@@ -31,14 +56,29 @@ class JWTVerifier:
         Raises:
             CredentialInvalidError, CredentialExpiredError, TenantNotAllowedError.
         """
+        keys = self._file.current()
+        mark = hashlib.sha256(token.encode()).digest()
+        known = self._verified.get(mark)
+        if known is not None and known.keys is keys and self._clock() < known.until:
+            return known.principal
+        claims = self._claims(token, keys)
+        principal = self._principal(claims)
+        self._verified.pop(mark, None)
+        if len(self._verified) >= MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[mark] = _Verified(keys, int(claims["exp"]) + self._options.leeway, principal)
+        return principal
+
+    def _claims(self, token: str, keys: Keys) -> dict[str, Any]:
+        """What a token says, when it is valid."""
         options = self._options
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
             raise CredentialInvalidError(f"no JWT: {str(error)[:200]!r}") from error
-        key = self._key(header)
+        key = self._key(header, keys)
         try:
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key.key,
                 algorithms=[name for name in key.algorithms if name in options.algorithms],
@@ -55,11 +95,10 @@ class JWTVerifier:
             raise CredentialInvalidError(f"a JWT: {str(error)[:200]!r}") from error
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise CredentialInvalidError(f"JWT: a claim cannot be read ({type(error).__name__})") from error
-        return self._principal(claims)
+        return claims
 
-    def _key(self, header: dict[str, Any]) -> VerificationKey:
+    def _key(self, header: dict[str, Any], keys: Keys) -> VerificationKey:
         """The key that a token names, or the only one there is. Keys that the token brings along are not looked at."""
-        keys = self._file.current()
         kid = header.get("kid")
         if kid is None:
             if len(keys) > 1:

@@ -125,6 +125,40 @@ def test_an_unknown_key_is_named_in_the_log(issuer: Any, jwt_options: JWTOptions
     assert "RS256, ES256, ES384" in raised.value.cause
 
 
+def test_a_token_is_verified_once_until_it_expires(
+    issuer: Any, jwt_options: JWTOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    verified = []
+    decode = jwt.decode
+
+    def counted(*given: Any, **options: Any) -> Any:
+        verified.append(given[0])
+        return decode(*given, **options)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    verifier = JWTVerifier(jwt_options, clock=lambda: now)
+    one, other = issuer.token(), issuer.token(sub="ben")
+    assert [verifier.principal(token).tenant for token in (one, other, one, other)] == ["ann", "ben", "ann", "ben"]
+    assert verified == [one, other]
+    now += 92  # it lasts a minute, and clocks may differ by half of one
+    verifier.principal(one)
+    assert verified == [one, other, one]
+    for _ in range(2):
+        with pytest.raises(CredentialInvalidError):
+            verifier.principal(_tampered(one, part=2))
+    assert len(verified) == 5
+
+
+def test_what_is_remembered_has_bounds(issuer: Any, jwt_options: JWTOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lepton_service.auth.json_web_tokens.MAX_VERIFIED", 2)
+    verifier = JWTVerifier(jwt_options)
+    tokens = [issuer.token(sub=name) for name in ("a", "b", "c")]
+    for token in (*tokens, *tokens):
+        verifier.principal(token)
+    assert len(verifier._verified) == 2
+
+
 def test_algorithms_are_those_of_the_settings(issuer: Any, jwt_options: JWTOptions) -> None:
     verifier = JWTVerifier(replace(jwt_options, algorithms=("RS256",)))
     assert verifier.principal(issuer.token("RS256")).tenant == "ann"
@@ -145,9 +179,11 @@ def test_keys_that_change_are_read_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     verifier = JWTVerifier(jwt_options)
+    token = issuer.token("ES256")
+    assert verifier.principal(token).tenant == "ann"
     put(jwt_options.jwks, issuer.jwks("RS256"))
     with pytest.raises(CredentialInvalidError):
-        verifier.principal(issuer.token("ES256"))
+        verifier.principal(token)
     put(jwt_options.jwks, "{")
     for _ in range(2):
         assert verifier.principal(issuer.token("RS256")).tenant == "ann"
