@@ -280,13 +280,14 @@ class ChatPrompt(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """Tools that the template shows to the model. TokenizationService renders them; GenerationService refuses them by
-        name (UNSUPPORTED_FIELD) as long as the server does not parse the calls out of the model's output.
+        """Tools that the model may call, 128 at most, no two of one name. The template shows them to the model; where it knows
+        no tools, the server does, in the system message. A template whose form of calls the server cannot read is refused
+        (UNSUPPORTED_FIELD). Calls are held to their schemas, except by models whose calls nothing announces (Llama 3's).
         """
 
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice:
-        """Default: auto. Refused as `tools` is, but for `auto` and `none`."""
+        """Default: auto. A call that is required without tools is INVALID_ARGUMENT."""
 
     @_builtins.property
     def template_arguments(self) -> _struct_pb2.Struct:

@@ -32,13 +32,13 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     """Never sent."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """The model's end-of-sequence token, or one of the stop criteria: see matched_stop."""
+    """The model's end-of-sequence token, one of the stop criteria (see matched_stop), or the end of the constraint."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """max_tokens, or the end of the context, was reached."""
     FINISH_REASON_TIME_LIMIT: _FinishReason.ValueType  # 3
     """time_limit passed."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 4
-    """The model calls tools and waits for their results. Sent once the server parses tool calls."""
+    """The model calls tools and waits for their results."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an output ended."""
@@ -46,13 +46,13 @@ class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 """Never sent."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""The model's end-of-sequence token, or one of the stop criteria: see matched_stop."""
+"""The model's end-of-sequence token, one of the stop criteria (see matched_stop), or the end of the constraint."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_tokens, or the end of the context, was reached."""
 FINISH_REASON_TIME_LIMIT: FinishReason.ValueType  # 3
 """time_limit passed."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 4
-"""The model calls tools and waits for their results. Sent once the server parses tool calls."""
+"""The model calls tools and waits for their results."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -115,7 +115,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def constraint(self) -> _sampling_pb2.Constraint:
-        """The form that the output must have. Default: none."""
+        """The form that the output must have; not together with tools that may be called. Default: none."""
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
@@ -311,7 +311,7 @@ class Delta(_message.Message):
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """Pieces of tool calls. Sent once the server parses them out of the model's output."""
+        """Pieces of tool calls. What they consist of is not in `text`."""
 
     def __init__(
         self,
@@ -485,7 +485,7 @@ class CompleteRequest(_message.Message):
 
     @_builtins.property
     def constraint(self) -> _sampling_pb2.Constraint:
-        """The form that the output must have. Default: none."""
+        """The form that the output must have; not together with tools that may be called. Default: none."""
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
@@ -566,7 +566,7 @@ class Choice(_message.Message):
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolCall]:
-        """Tool calls. Filled once the server parses them out of the model's output."""
+        """Tool calls; one that the output's end has cut off is as far as it got."""
 
     @_builtins.property
     def finished(self) -> Global___Finished:

@@ -327,8 +327,12 @@ Global___OutputOptions: _TypeAlias = OutputOptions  # noqa: Y015
 
 @_typing.final
 class Constraint(_message.Message):
-    """The form that the output must have. At most one. A server without support refuses the kind by name
-    (UNSUPPORTED_FIELD).
+    """The form that the output must have: tokens that would leave it cannot be generated. An output whose form allows
+    nothing more ends, whatever min_tokens says; one that max_tokens cuts off is only its beginning.
+
+    A text of more than 128 KiB, one that is malformed, has features that are not supported, allows no output at all or is
+    too complex is INVALID_ARGUMENT, and so is, as soon as it shows, one that the request's other fields make impossible
+    (bad_words, allowed_token_ids). A model whose tokenizer is of an unknown kind refuses constraints (UNSUPPORTED_FIELD).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -342,7 +346,7 @@ class Constraint(_message.Message):
         TEXTS_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """At least one; none may be empty."""
+            """1 to 4,096; none may be empty."""
 
         def __init__(
             self,

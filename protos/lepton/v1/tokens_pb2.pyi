@@ -47,9 +47,10 @@ Global___TokenIds: _TypeAlias = TokenIds  # noqa: Y015
 class TokenLogprobs(_message.Message):
     """Log-probabilities of consecutive tokens, packed: parallel lists, one entry a token.
 
-    They are natural logarithms of the model's distribution as it stands before temperature, penalties and
-    truncation. Of every token the `top_per_token` likeliest alternatives stand in the `top_` lists, row after row: those
-    of token i are the entries i * top_per_token to (i + 1) * top_per_token - 1, likeliest first.
+    They are natural logarithms of the model's distribution as it stands before temperature, penalties and truncation;
+    with a constraint, of its distribution over the tokens that this allows. Of every token the `top_per_token` likeliest
+    alternatives stand in the `top_` lists, row after row: those of token i are the entries i * top_per_token to
+    (i + 1) * top_per_token - 1, likeliest first. An alternative that is not allowed has minus infinity.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
