@@ -196,6 +196,16 @@ async def test_jwts_from_end_to_end(run_front: Run, issuer: Any, jwt_options: JW
             assert info(error).metadata["www-authenticate"] == f'Bearer realm="lepton", {challenge}'
 
 
+async def test_metadata_over_the_limit_is_refused_by_the_runtime(guarded: Any) -> None:
+    for size in (1 << 15, 1 << 20):
+        error = await call(
+            guarded.target, "/lepton.v1.ModelService/GetModel", [("authorization", f"Bearer {'x' * size}")]
+        )
+        assert error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+    async with AsyncLeptonClient(guarded.target, token=OWN) as client:
+        assert (await client.get_model()).name
+
+
 async def test_a_file_of_tokens_that_is_missing_stops_the_start(run_front: Run, tmp_path: Path) -> None:
     from lepton_service.auth import AuthConfigError
 
