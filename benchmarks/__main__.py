@@ -12,6 +12,7 @@ BENCHMARKS = (
     "streams",
     "techniques",
     "speculation",
+    "structured",
     "kernels",
     "quality",
     "scheduler",
