@@ -93,6 +93,7 @@ async def test_reflection_lists_and_describes(running: Any, version: str) -> Non
     names = {service.name for service in listed.list_services_response.service}
     assert names == {
         *SERVICES,
+        "grpc.channelz.v1.Channelz",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
