@@ -53,11 +53,13 @@ class Paced:
     """What a client saw of a paced stub.
 
     Attributes:
-        transits: seconds from the stub to the client, by token. tokens: how many came. seconds: that it took.
+        transits: seconds from the stub to the client, by token. gaps: seconds between two tokens of a stream.
+        tokens: how many came. seconds: that it took.
         front_cpu: processor seconds of the front end meanwhile.
     """
 
     transits: list[float]
+    gaps: list[float]
     tokens: int
     seconds: float
     front_cpu: float
@@ -185,6 +187,8 @@ def stub_part(rounds: int, seconds: float, profile: str | None) -> list[common.R
         for quantile in (50, 99):
             values = [percentile(one.transits, quantile) * 1000 for one in found]
             rows.append(row(f"{work}, token on its way p{quantile}", "front end, stub engine", median(values), "ms"))
+        late = [(percentile(one.gaps, 99) - 1 / RATE) * 1000 for one in found]
+        rows.append(row(f"{work}, between tokens p99 beyond the pace", "front end, stub engine", median(late), "ms"))
         loss = [100 * (1 - one.tokens / (streams * RATE * one.seconds)) for one in found]
         rows.append(row(f"{work}, loss", "front end, stub engine", median(loss), "%"))
         speed = [one.tokens / one.front_cpu for one in found if one.front_cpu]
@@ -205,11 +209,11 @@ def paced(address: str, server: psutil.Process, streams: int, seconds: float) ->
     process.start()
     ours.recv()
     before = cpu(server)
-    transits, tokens, spent = ours.recv()
+    transits, gaps, tokens, spent = ours.recv()
     used = cpu(server) - before
     ours.send(None)
     process.join()
-    return Paced(transits, tokens, spent, used)
+    return Paced(transits, gaps, tokens, spent, used)
 
 
 def cpu(process: psutil.Process) -> float:
@@ -228,6 +232,7 @@ def _client(pipe: Any, address: str, streams: int, seconds: float) -> None:
 async def _follow(pipe: Any, address: str, streams: int, seconds: float) -> None:
     """Counts what comes between two moments at which all streams run."""
     transits: list[float] = []
+    gaps: list[float] = []
     counting = False
     running = 0
     all_run, stop = asyncio.Event(), asyncio.Event()
@@ -235,11 +240,14 @@ async def _follow(pipe: Any, address: str, streams: int, seconds: float) -> None
     async def one(client: AsyncLeptonClient) -> None:
         nonlocal running
         stream = client.generate("x", max_tokens=1 << 20, ignore_eos=True)
-        begun = False
+        begun, last = False, 0.0
         async with stream:
             async for event in stream:
-                if counting:
+                now = time.perf_counter()
+                if counting and event.delta.token_ids:
                     transits.extend(map(age, event.delta.token_ids))
+                    gaps.append(now - last)
+                last = now
                 if not begun and event.delta.token_ids:
                     begun = True
                     running += 1
@@ -255,7 +263,7 @@ async def _follow(pipe: Any, address: str, streams: int, seconds: float) -> None
         counting, began = True, time.perf_counter()
         await asyncio.sleep(seconds)
         counting, spent = False, time.perf_counter() - began
-        pipe.send((transits, len(transits), spent))
+        pipe.send((transits, gaps, len(transits), spent))
         await asyncio.to_thread(pipe.recv)
         stop.set()
         await asyncio.gather(*tasks)
