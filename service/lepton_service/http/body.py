@@ -84,6 +84,7 @@ def decode(data: bytes, kind: type[T]) -> T:
         HTTPError: it is not JSON, or not such a structure; the error names the field and the value found.
     """
     try:
+        data.decode()  # msgspec takes what it keeps raw (schemas) without looking whether it is UTF-8
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise _refused(str(error), data) from error
