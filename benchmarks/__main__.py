@@ -17,6 +17,8 @@ BENCHMARKS = (
     "quality",
     "scheduler",
     "cancel_storm",
+    "cancels",
+    "kill_engine",
 )
 """Those of the engine and the service; `operator` and `autoscale_sim` are run by name."""
 

@@ -33,7 +33,7 @@ from lepton.v1.stats_pb2_grpc import StatsServiceStub
 from lepton_service.client import generate_request
 
 PLACES = 16
-FLAGS = ("--max-num-seqs", str(PLACES), "--max-num-batched-tokens", "64")
+FLAGS = ("--max-num-seqs", str(PLACES), "--max-num-batched-tokens", "64", "--kv-cache-memory", "32MiB")
 LONG_PROMPT = 64 * 15
 ENDLESS = 1500
 FLAT = 0.02
