@@ -4,11 +4,13 @@
 sends a request every so often (a Poisson process), whatever has become of the ones before; the flood keeps a number of
 requests in flight, takes what it gets and tries again when it is refused. Rounds alternate, quiet and beside the
 flood; the control sends the flood in the quiet tenant's own name, so that nothing keeps them apart. The prefix cache
-hits nothing: all prompts are random. Clients, front end and engine share the machine's cores.
+hits nothing: all prompts are random. Clients, front end and engine share the machine's cores; the flood's clients are
+niced.
 """
 
 import asyncio
 import multiprocessing
+import os
 import queue
 import random
 import re
@@ -196,6 +198,7 @@ def flooding(address: str, flood: Flood, tenant: str) -> Iterator[None]:
 
 
 def _flood(address: str, flood: Flood, tenant: str, begun: Event, stop: Event) -> None:
+    os.nice(10)  # Clients of others run elsewhere: these are not to take the server's processor from it.
     asyncio.run(_keep(address, flood, tenant, begun, stop))
 
 

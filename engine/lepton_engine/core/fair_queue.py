@@ -61,7 +61,8 @@ class FairQueue:
         self._counters = counters
         self._levels: dict[int, dict[str, Line]] = {}
         self._priorities: list[int] = []
-        self._least: dict[int, list[tuple[float, str]]] = {}  # One entry for each line of a level.
+        # An entry for each line of a level, and some of lines that have gone.
+        self._least: dict[int, list[tuple[float, str]]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -102,15 +103,12 @@ class FairQueue:
         if line:
             return
         del level[tenant]
-        least = self._least[priority]
-        if least[0][1] == tenant:
-            heapq.heappop(least)
-        else:
-            least.remove(next(entry for entry in least if entry[1] == tenant))
-            heapq.heapify(least)
         if not level:
             del self._levels[priority], self._least[priority]
             self._priorities.remove(priority)
+        elif len(self._least[priority]) > 2 * len(level) + 64:
+            self._least[priority] = [(self._counters.of((priority, name)), name) for name in level]
+            heapq.heapify(self._least[priority])
 
     def take(self, sequence: Sequence) -> None:
         """Remove a sequence that is to run."""
@@ -122,7 +120,12 @@ class FairQueue:
         if not self._priorities:
             return None
         priority = self._priorities[0]
-        least = self._least[priority]
-        while (served := self._counters.of((priority, least[0][1]))) > least[0][0]:
-            heapq.heapreplace(least, (served, least[0][1]))
-        return self._levels[priority][least[0][1]].head()
+        level, least = self._levels[priority], self._least[priority]
+        while True:
+            noted, tenant = least[0]
+            if tenant not in level:
+                heapq.heappop(least)
+            elif (served := self._counters.of((priority, tenant))) > noted:
+                heapq.heapreplace(least, (served, tenant))
+            else:
+                return level[tenant].head()

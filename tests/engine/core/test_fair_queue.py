@@ -75,9 +75,8 @@ def test_against_a_search_through_all_and_without_growing() -> None:
         assert len(queue) == len(inside)
         lines = [line for level in queue._levels.values() for line in level.values()]
         assert sum(len(line._heap) for line in lines) <= 2 * len(inside) + 65 * len(lines)
-        assert sorted((p, t) for p, level in queue._least.items() for _, t in level) == sorted(
-            {s.request.lane for s in inside}
-        )
+        assert {s.request.lane for s in inside} <= {(p, t) for p, level in queue._least.items() for _, t in level}
+        assert all(len(least) <= 2 * 4 + 65 for least in queue._least.values())
 
 
 def test_a_queue_that_was_emptied_from_its_middle_keeps_nothing() -> None:
@@ -145,6 +144,17 @@ def test_counters_of_passing_tenants_do_not_pile_up() -> None:
         serve(queue, counters, 1)
     assert len(counters._served) <= MAX_COUNTERS + 1
     assert counters.of((0, "never seen")) == counters.of((0, "nor this"))
+
+
+def test_very_many_tenants_come_and_go() -> None:
+    queue = FairQueue(VirtualCounters())
+    everyone = [sequence(i, tenant=str(i)) for i in range(20_000)]
+    for each in everyone:
+        queue.push(each)
+    for each in reversed(everyone[1:]):
+        queue.discard(each)
+    assert queue.head() is everyone[0]
+    assert len(queue._least[0]) < 100
 
 
 def test_all_start_anew_when_nothing_is_left() -> None:
