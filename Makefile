@@ -50,6 +50,13 @@ constraints: setup  ## renew the pinned versions within the ranges that the dist
 	{ echo "# Versions that the tests pass with; 'make constraints' renews them. Distributions state ranges, this file pins."; \
 		$(BIN)/uv pip freeze --python $(BIN)/python | grep -v '^-e' | sort; } > constraints.tmp && mv constraints.tmp constraints.txt
 
+.PHONY: conformance fuzz
+conformance: setup  ## other people's suites against the gRPC stack (the first run builds them: some minutes)
+	$(BIN)/python -m conformance $(CONFORMANCE_ARGS)
+
+fuzz: setup  ## ten minutes of fuzzing what requests go through; FUZZ_ARGS="--minutes 1"
+	$(BIN)/python -m tests.fuzz.convert $(FUZZ_ARGS)
+
 .PHONY: protos protos-baseline lint-protos
 protos: setup  ## generated Python of the contract
 	$(BIN)/python protos/generate.py
