@@ -27,7 +27,7 @@ PARAMS = SamplingParams(max_tokens=MAX_TOKENS)
 class Bench:
     """A scheduler with a full batch and `queued` requests behind it."""
 
-    def __init__(self, queued: int, *, lacks_blocks: bool = False) -> None:
+    def __init__(self, queued: int, *, lacks_blocks: bool = False, tenants: int = 1) -> None:
         budget = 1 << 16
         # A step adds a token to each sequence: these blocks last for a round, but do not hold the long prompt.
         spare = LONG_PROMPT // BLOCK_SIZE if lacks_blocks else 1 << 18
@@ -36,6 +36,7 @@ class Bench:
         settings = SchedulerSettings(max_num_seqs=BATCH * (1 + lacks_blocks), max_num_batched_tokens=budget)
         self.scheduler = Scheduler(settings, KVCacheManager(layout, chunk=budget))
         self.arrivals = 0
+        self.tenants = tenants
         for _ in range(BATCH):
             self.submit(PROMPT)
         self.step()
@@ -43,13 +44,15 @@ class Bench:
             self.submit(LONG_PROMPT if i == 0 and lacks_blocks else PROMPT)
         for _ in range(4):
             self.step()
-        self.queued = queued
 
     def submit(self, length: int) -> None:
         """Queue a request with a prompt of its own."""
         self.arrivals += 1
         prompt = [self.arrivals, *range(1, length)]
-        self.scheduler.submit(Request(str(self.arrivals), prompt, PARAMS, self.arrivals, 0.0, 0, MAX_TOKENS))
+        tenant = str(self.arrivals % self.tenants)
+        self.scheduler.submit(
+            Request(str(self.arrivals), prompt, PARAMS, self.arrivals, 0.0, 0, MAX_TOKENS, tenant=tenant)
+        )
 
     def step(self) -> None:
         """One step, its samples made up."""
@@ -60,9 +63,9 @@ class Bench:
         if len(plan.scheduled) != BATCH:
             raise RuntimeError(f"{len(plan.scheduled)} sequences in the step, not {BATCH}")
 
-    def replace_oldest(self) -> None:
-        """One request ends and one arrives, then a step."""
-        self.scheduler.abort(str(self.arrivals - self.queued - BATCH + 1))
+    def replace_first(self) -> None:
+        """The first of the running requests ends and one arrives, then a step."""
+        self.scheduler.abort(self.scheduler.running[0].request.key)
         self.submit(PROMPT)
         self.step()
 
@@ -81,7 +84,8 @@ def microseconds(step: Callable[[], object], steps: int) -> float:
 
 WORKS: dict[str, Callable[[int], Callable[[], object]]] = {
     "steady decode": lambda queued: Bench(queued).step,
-    "a request ends in each step": lambda queued: Bench(queued).replace_oldest,
+    "a request ends in each step": lambda queued: Bench(queued).replace_first,
+    "the same, of 100 tenants": lambda queued: Bench(queued, tenants=100).replace_first,
     "KV blocks lack": lambda queued: Bench(queued, lacks_blocks=True).step,
 }
 
