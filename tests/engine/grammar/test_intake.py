@@ -4,7 +4,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -168,6 +168,7 @@ def test_nothing_of_a_request_stays(engine_over: Callable[..., LeptonEngine]) ->
     before = len(matchers())
     params = SamplingParams(n=2, max_tokens=30, structured_outputs=StructuredOutputs(regex="[ab]{12}"))
     outputs = engine.stream("x", params)
+    assert isinstance(outputs, Generator)
     next(outputs)
     alive = [weakref.ref(matcher) for matcher in matchers()[before:]]
     assert len(alive) >= 2

@@ -125,11 +125,11 @@ def test_many_kinds_at_once_with_everything_else(engine: LeptonEngine) -> None:
     wanted: list[tuple[SamplingParams, Check | None]] = []
     for number in range(40):
         constraint, valid = r.choice([*TABLE, (None, None)])
-        extra = r.choice(
+        more: dict[str, Any] = r.choice(
             [{}, {"logit_bias": {7: 3.0}}, {"top_k": 5}, {"top_p": 0.7}, {"presence_penalty": 1.0}, {"min_p": 0.1}]
         )
         wanted.append(
-            (params(constraint, seed=number, n=r.choice([1, 2]), logprobs=r.choice([None, 2]), **extra), valid)
+            (params(constraint, seed=number, n=r.choice([1, 2]), logprobs=r.choice([None, 2]), **more), valid)
         )
     outputs = engine.generate(["abc" * r.randrange(1, 9) for _ in wanted], [params_ for params_, _ in wanted])
     for output, (_, valid) in zip(outputs, wanted, strict=True):
@@ -181,6 +181,7 @@ def test_company_preemption_and_speculation_change_nothing(
 
 def test_the_end_of_a_grammar(engine: LeptonEngine) -> None:
     """Where nothing can follow the output ends, though end-of-sequence is ignored and min_tokens are not reached."""
+    extra: dict[str, Any]
     for extra in ({}, {"ignore_eos": True}, {"min_tokens": 50}, {"ignore_eos": True, "min_tokens": 50}):
         (part,) = engine.generate("x", params(StructuredOutputs(choice=["yes"]), **extra))[0].outputs
         assert (part.text, part.finish_reason, part.stop_reason, len(part.token_ids)) == ("yes", "stop", None, 3)

@@ -2,11 +2,12 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
 from lepton.v1.chat_pb2 import ToolCall
-from lepton.v1.generation_pb2 import FinishReason
+from lepton.v1.generation_pb2 import FinishReason, ToolCallDelta
 from lepton_service.client import InvalidArgumentError, LeptonClient
 
 SCHEMA = {
@@ -17,7 +18,7 @@ SCHEMA = {
 }
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "tells it", "parameters": SCHEMA}}
 NOW = {"name": "now"}
-HELLO = [{"role": "user", "content": "hi"}]
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 
 
 def test_constraints(client: LeptonClient) -> None:
@@ -43,8 +44,8 @@ def test_constraints(client: LeptonClient) -> None:
     ],
 )
 def test_bad_constraints_are_refused_with_their_path(
-    client: LeptonClient, options: dict, field: str, reason: str
-) -> None:  # type: ignore[type-arg]
+    client: LeptonClient, options: dict[str, Any], field: str, reason: str
+) -> None:
     with pytest.raises(InvalidArgumentError, match=reason) as caught:
         client.complete("x", max_tokens=9, **options)
     assert caught.value.violations[0].field == field
@@ -64,7 +65,8 @@ def test_a_forced_call(client: LeptonClient) -> None:
 
 
 def test_a_call_is_streamed_name_first(client: LeptonClient) -> None:
-    pieces, ends = [], []
+    pieces: list[ToolCallDelta] = []
+    ends = []
     for event in client.generate(HELLO, tools=[NOW, WEATHER], tool_choice="required", max_tokens=250, seed=2):
         if event.WhichOneof("event") == "delta":
             pieces += event.delta.tool_calls

@@ -181,7 +181,7 @@ def test_an_unknown_format_is_refused_by_name() -> None:
 
 def test_templates_without_tools_get_them_as_text() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": {"zone": "é"}}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "", "tool_calls": [call, call]},
