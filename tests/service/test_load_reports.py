@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 import pytest
-from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 
 from lepton.v1.model_pb2 import ListModelsRequest
 from lepton_engine.errors import QueueFullError
@@ -14,6 +13,7 @@ from lepton_engine.messages import EngineStats
 from lepton_service.client.requests import complete_request, generate_request, score_request
 from lepton_service.interceptors.load_reports import LoadReports
 from lepton_service.orca import TRAILER_KEY, load_report
+from tests.service.orca_report import OrcaLoadReport
 from tests.service.raw import RawCall
 
 
