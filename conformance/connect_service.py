@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -19,7 +19,7 @@ class ConformanceService:
     """The methods that gRPC has; IdempotentUnary is Connect's GET, and Unimplemented has to be."""
 
     def __init__(self, schema: Schema) -> None:
-        self._message = lambda name: schema.message(f"{PACKAGE}.{name}")
+        self._message: Callable[[str], Any] = lambda name: schema.message(f"{PACKAGE}.{name}")
         self.handlers = schema.handlers(
             f"{PACKAGE}.ConformanceService",
             {

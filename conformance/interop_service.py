@@ -1,6 +1,7 @@
 """grpc.testing.TestService as grpc's interop test descriptions ask for it, by coroutine handlers like all of ours."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ class InteropService:
     """The methods that grpc-go's client calls; UnimplementedCall is left out, as it has to be."""
 
     def __init__(self, schema: Schema) -> None:
-        self._message = lambda name: schema.message(f"grpc.testing.{name}")
+        self._message: Callable[[str], Any] = lambda name: schema.message(f"grpc.testing.{name}")
         self.handlers = schema.handlers(
             SERVICE,
             {

@@ -16,7 +16,7 @@ class Schema:
     def __init__(self, path: Path) -> None:
         self._pool = descriptor_pool.DescriptorPool()
         for file in descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file:
-            self._pool.Add(file)  # type: ignore[no-untyped-call]
+            self._pool.Add(file)
 
     def message(self, name: str) -> Any:
         """The class of a message by its full name."""
