@@ -20,7 +20,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True, logprob
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From now on a step crashes that has a request with the poison in its prompt and some output; how many requests each had."""
+    """Steps crash in which a request with the poison in its prompt has some output; how many requests each had."""
     crashed: list[int] = []
     launch: Any = Runner.launch
 
