@@ -1,7 +1,8 @@
 """Load reports in the form that gRPC's load balancers read: xds.data.orca.v3.OrcaLoadReport.
 
-https://github.com/cncf/xds/blob/main/xds/data/orca/v3/orca_load_report.proto; gRFC A51 names the trailer. The message is
-described here, in a pool of its own, with the fields that are filled: the package of the original brings 8 MB of others.
+gRFC A51 names the trailer, https://github.com/cncf/xds/blob/main/xds/data/orca/v3/orca_load_report.proto the message.
+It is described here, in a pool of its own, with the fields that are filled: the package of the original brings 8 MB of
+others.
 """
 
 from typing import Any
