@@ -13,6 +13,8 @@ from conformance.running import interop_server
 from tests.cluster.available import unavailable
 from tests.cluster.build import BuildError
 
+pytestmark = pytest.mark.timeout(1800)  # the first of them builds the programs
+
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
@@ -23,7 +25,6 @@ def programs() -> Path:
         raise
 
 
-@pytest.mark.timeout(1800)
 def test_interop_in_plaintext_and_tls(programs: Path, tmp_path: Path) -> None:
     for keys in (None, tmp_path / "keys"):
         with interop_server(programs, keys) as server:
