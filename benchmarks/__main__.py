@@ -10,6 +10,7 @@ BENCHMARKS = (
     "prefix",
     "cold_start",
     "streams",
+    "service_latency",
     "techniques",
     "speculation",
     "structured",
