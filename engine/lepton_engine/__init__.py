@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lepton_engine.engine import AsyncLeptonEngine, LeptonEngine
     from lepton_engine.outputs import CompletionOutput, RequestOutput, ScoreOutput
     from lepton_engine.sampling_params import OutputKind, SamplingParams
+    from lepton_engine.structured_outputs import StructuredOutputs
 
 __all__ = [
     "AsyncLeptonEngine",
@@ -26,6 +27,7 @@ __all__ = [
     "SamplingParams",
     "ScoreOutput",
     "SpeculationSettings",
+    "StructuredOutputs",
 ]
 
 _MODULES = {
@@ -37,6 +39,7 @@ _MODULES = {
     "SamplingParams": "sampling_params",
     "ScoreOutput": "outputs",
     "SpeculationSettings": "config",
+    "StructuredOutputs": "structured_outputs",
 }
 
 
