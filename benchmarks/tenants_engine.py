@@ -5,6 +5,7 @@ processor time that its steps take, so that neighbours on the machine do not dis
 when they are due by that clock.
 """
 
+import gc
 import random
 import sys
 import time
@@ -115,6 +116,8 @@ def main() -> int:
     )
     core = build_core(settings)
     times(core, 0.5, -1, args.rate, None, "")  # Warm.
+    gc.collect()
+    gc.freeze()  # As the engine's process does: a collection would look at all that torch has loaded.
     quiet: list[float] = []
     beside: dict[tuple[str, bool], list[float]] = {}
     for number in range(rounds):

@@ -4,6 +4,7 @@ Its standard input brings the settings and then stays open for as long as the pa
 process ends. Messages go over a ZeroMQ ROUTER socket, one DEALER per front end.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -142,6 +143,9 @@ def main() -> int:
         transport.broadcast([Dead(kind, str(error))])
         transport.close()
         return 1
+    # A full collection would look at all that was loaded, and hold a step up for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     loaded.set()
     transport.greeting = [Ready(core.info)]
     transport.broadcast(transport.greeting)
