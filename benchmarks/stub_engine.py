@@ -132,6 +132,7 @@ def stub_serving(rate: float) -> Iterator[tuple[str, psutil.Process]]:
         log = Log(server)
         try:
             address = log.wait_for(r"inference on (\S+)")
+            log.wait_for(r"model (\S+) is ready")
             yield address, psutil.Process(server.pid)
         finally:
             server.send_signal(signal.SIGTERM)
