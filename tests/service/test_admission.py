@@ -90,10 +90,12 @@ async def test_the_time_in_the_queue_reaches_the_engine(running: Any) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9])
-async def test_a_deadline_that_has_passed_fails_and_computes_nothing(running: Any, seconds: float) -> None:
+async def test_a_deadline_that_has_passed_fails_and_leaves_nothing(
+    running: Any, eventually: Any, seconds: float
+) -> None:
     with pytest.raises(DeadlineExceededError):
         await running.client.complete("hello", deadline=seconds)
-    assert not running.engine.jobs
+    await eventually(lambda: not running.engine.jobs)  # The client's own deadline may come before the server's answer.
 
 
 async def test_the_model_tells_how_long_a_request_may_wait(running: Any) -> None:
