@@ -29,7 +29,8 @@ class StandInEngine(AsyncLeptonEngine):
     """The front door as it is; its messages go to a `StandInLoop`."""
 
     def __init__(self) -> None:
-        super().__init__(embedded.path(), in_process=False)
+        # The loop answers all at once, which no reader could keep up with.
+        super().__init__(embedded.path(), in_process=False, max_unread_bytes=1 << 40)
 
     def _make_carrier(self, in_process: bool, module: Any, process: Any) -> "StandInLoop":
         return StandInLoop(self.tokenizer)
