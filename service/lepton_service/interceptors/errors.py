@@ -45,7 +45,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except Exception as error:
                 self._on_error(error)
-                if not isinstance(error, ServiceError | LeptonError):
+                if isinstance(error, grpc.aio.InternalError):
+                    _log.debug("the client went while it was written to", exc_info=error)
+                elif not isinstance(error, ServiceError | LeptonError):
                     _log.exception("a handler failed")
                 status = to_status(error)
                 kept = tuple(context.trailing_metadata() or ())
