@@ -7,7 +7,10 @@ import dataclasses
 from typing import Any, dataclass_transform
 
 
-@dataclass_transform(frozen_default=False)
+field = dataclasses.field
+
+
+@dataclass_transform(frozen_default=False, field_specifiers=(dataclasses.field,))
 class Struct:
     """Stands for `msgspec.Struct`; the options that only encoding needs are passed over."""
 
