@@ -6,7 +6,6 @@ Nothing is encoded in process, so a struct is a dataclass here.
 import dataclasses
 from typing import Any, dataclass_transform
 
-
 field = dataclasses.field
 
 
