@@ -83,7 +83,7 @@ def monitors(installed: Api) -> Iterator[str]:
 def served(api: Api) -> bool:
     """Whether the API server knows PodMonitors now."""
     found = api.find("CustomResourceDefinition", MONITORS) or {}
-    conditions = found.get("status", {}).get("conditions", [])
+    conditions = found.get("status", {}).get("conditions") or []  # null at first
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
