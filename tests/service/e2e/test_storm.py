@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from lepton_service.client import AsyncLeptonClient, DeadlineExceededError
+from lepton_service.client import AsyncLeptonClient, DeadlineExceededError, ResourceExhaustedError
 from tests.service.e2e.serving import Serving
 
 
@@ -34,7 +34,8 @@ async def test_many_streams_at_once_and_cancelled_ones_leave_nothing(served: Ser
                         return
 
         async def late(number: int) -> None:
-            with pytest.raises(DeadlineExceededError):
+            # A server that has measured its speed refuses what it cannot do in time.
+            with pytest.raises((DeadlineExceededError, ResourceExhaustedError)):
                 async for _ in client.generate([number % 256] * 500, ignore_eos=True, deadline=0.02):
                     pass
 
