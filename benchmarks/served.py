@@ -26,27 +26,20 @@ class Held:
     engine_mb: float
 
 
-class Server:
-    """A server that runs.
+class Log:
+    """Reads what a server says to its end: a full pipe would stop the server."""
 
-    Attributes:
-        target, control: addresses of the inference and the control port.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], temporary: Path) -> None:
-        self.process = process
-        self.front = psutil.Process(process.pid)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self.lines: list[str] = []
-        self._temporary = temporary
         self._grew = threading.Condition()
         self._ended = False
-        threading.Thread(target=self._read, daemon=True).start()
-        self.target = self.wait_for(r"inference on (\S+)")
-        self.control = self.wait_for(r"control on (\S+)")
+        assert process.stderr is not None
+        self._stream = process.stderr
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._stream:
             with self._grew:
                 self.lines.append(line)
                 self._grew.notify_all()
@@ -55,19 +48,49 @@ class Server:
             self._grew.notify_all()
 
     def wait_for(self, pattern: str, times: int = 1) -> str:
-        """The first group of the `times`-th line of the log that matches.
+        """The first group of the line that matches as the `times`-th, once there is one.
 
         Raises:
             RuntimeError: the server has ended without it.
         """
+        seen = found = 0
         with self._grew:
             while True:
-                found = [match[1] for line in self.lines if (match := re.search(pattern, line))]
-                if len(found) >= times:
-                    return found[times - 1]
+                for line in self.lines[seen:]:
+                    match = re.search(pattern, line)
+                    found += match is not None
+                    if match is not None and found == times:
+                        return match[1]
+                seen = len(self.lines)
                 if self._ended:
-                    raise RuntimeError("the server ended:\n" + "".join(self.lines))
+                    raise RuntimeError(f"the server ended without {pattern!r}:\n{self.text}")
                 self._grew.wait()
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self.lines)
+
+    def close(self) -> None:
+        """Returns when all has been read of a server that has ended."""
+        self._reader.join()
+
+
+class Server:
+    """A server that runs.
+
+    Attributes:
+        target, control: addresses of the inference and the control port.
+        log: what it says. front: its front end's process.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], temporary: Path) -> None:
+        self.process = process
+        self.front = psutil.Process(process.pid)
+        self.log = Log(process)
+        self._temporary = temporary
+        self.target = self.log.wait_for(r"inference on (\S+)")
+        self.control = self.log.wait_for(r"control on (\S+)")
 
     def engine(self) -> psutil.Process | None:
         """The engine's process; None while there is none."""
@@ -93,25 +116,40 @@ class Server:
 
 
 @contextmanager
-def serving(*flags: str, model: Path | None = None) -> Iterator[Server]:
-    """A server on free ports of loopback, its temporary folders in one of its own; drained at the end."""
+def serving(*flags: str, model: Path | None = None, threads: int = 1) -> Iterator[Server]:
+    """A server on free ports of loopback that is ready, its temporary folders in one of its own; drained at the end.
+
+    Args:
+        flags: more of them. model: None for the embedded one. threads: the engine's.
+
+    Raises:
+        RuntimeError: it did not start, or did not end well.
+    """
     with tempfile.TemporaryDirectory(prefix="served-") as folder:
         command = [sys.executable, "-c", "from lepton_service.cli import main; raise SystemExit(main())", "serve"]
         command += [] if model is None else [str(model)]
-        options = ["--port", "0", "--control-port", "0", "--drain-propagation", "0", "--num-threads", "1"]
-        environment = {**environ(), "TMPDIR": folder}
+        options = ["--port", "0", "--control-port", "0", "--drain-propagation", "0", "--num-threads", str(threads)]
+        environment = {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "10000", **os.environ, "TMPDIR": folder}
         process = subprocess.Popen([*command, *options, *flags], stderr=subprocess.PIPE, text=True, env=environment)
-        try:
-            yield Server(process, Path(folder))
-            process.send_signal(signal.SIGTERM)
-            if process.wait() != 0:
-                raise RuntimeError(f"the server ended with {process.returncode}")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        with ended(process):
+            server = Server(process, Path(folder))
+            server.log.wait_for(r"model (\S+) is ready")
+            yield server
 
 
-def environ() -> dict[str, str]:
-    """The environment of a server whose idle threads sleep."""
-    return {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000", **os.environ}
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Ends a server behind the body, by SIGTERM where that went well.
+
+    Raises:
+        RuntimeError: it did not end well by itself.
+    """
+    try:
+        yield
+        process.send_signal(signal.SIGTERM)
+        if process.wait() != 0:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks import common
-from benchmarks.serving import serving
+from benchmarks.served import serving
 from benchmarks.stub_engine import age, stub_serving
 from lepton_engine import embedded
 from lepton_engine.engine import AsyncLeptonEngine
@@ -105,8 +105,8 @@ async def model_part(rounds: int, seconds: float) -> list[common.Row]:
     await engine.start()
     params = SamplingParams(max_tokens=OUTPUT, ignore_eos=True, temperature=0.0, output_kind=OutputKind.DELTA)
     sides: dict[str, dict[int, list[Times]]] = {name: {n: [] for n in STREAMS} for name in ("in process", "gRPC")}
-    with serving(["--max-connection-age", "0"]) as (address, _):
-        async with AsyncLeptonClient(address) as client:
+    with serving("--max-connection-age", "0") as server:
+        async with AsyncLeptonClient(server.target) as client:
 
             async def direct(prompt: list[int]) -> AsyncIterator[int]:
                 async with aclosing(engine.generate(prompt, params)) as outputs:

@@ -26,7 +26,7 @@ import grpc
 import psutil
 
 from benchmarks import common
-from benchmarks.serving import serving
+from benchmarks.served import serving
 from benchmarks.stub_engine import stub_serving
 from lepton.v1 import generation_pb2_grpc, model_pb2_grpc
 from lepton.v1.model_pb2 import ListModelsRequest
@@ -127,7 +127,8 @@ def soak(chosen: Plan, figures: bool = True) -> tuple[list[str], list[common.Row
     phases: list[tuple[str, float, float]] = []
     memory: list[tuple[float, float]] = []
     kills = 0
-    with serving(["--max-queued-requests", "1024", "--kv-cache-memory", KV_CACHE]) as (address, front):
+    with serving("--max-queued-requests", "1024", "--kv-cache-memory", KV_CACHE) as server:
+        address, front = server.target, server.front
         healthy = Worker(_healthy, address, chosen.healthy)
         idle = Worker(_idle, address, chosen.connections - chosen.healthy - chosen.slow - chosen.killed)
         for worker in (healthy, idle):

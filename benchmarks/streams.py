@@ -6,19 +6,14 @@ are reported apart. Greedy, end-of-sequence ignored, loading and a warm-up exclu
 """
 
 import asyncio
-import os
 import random
-import re
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psutil
 
 from benchmarks import common
+from benchmarks.served import serving
 from benchmarks.shapes import SHAPES, checkpoint
 from benchmarks.systems import lepton
 from benchmarks.systems.process import SystemProcess
@@ -47,7 +42,7 @@ def main() -> int:
     # The engine of one side idles while the other works; idle threads sleep.
     with (
         SystemProcess("in process", lepton.make, arguments, args.threads) as engine,
-        serving(str(folder), args.threads) as (address, server),
+        serving("--kv-cache-memory", str(KV_BYTES), model=folder, threads=args.threads) as server,
     ):
         for round_number in range(rounds + 1):
             count = 8 if round_number == 0 else args.streams
@@ -56,14 +51,14 @@ def main() -> int:
             ]
             work = Work("streams", tuple(prompts), (output,) * count)
             alone, _ = engine.run(work)
-            own, front = time.process_time(), cpu_seconds(server)
-            streamed = asyncio.run(stream_all(address, work))
+            own, front = time.process_time(), cpu_seconds(server.front)
+            streamed = asyncio.run(stream_all(server.target, work))
             if round_number == 0:
                 continue
             in_process.append(work.generated / alone)
             through.append(work.generated / streamed)
             client_cpu.append(time.process_time() - own)
-            front_cpu.append(cpu_seconds(server) - front)
+            front_cpu.append(cpu_seconds(server.front) - front)
             print(f"round {round_number}: in process {in_process[-1]:.1f}, through gRPC {through[-1]:.1f} tok/s")
     weights = f"{shape} bfloat16"
     name = f"{args.streams} streams, {args.prompt}+{output}"
@@ -78,37 +73,6 @@ def main() -> int:
     ]
     common.report("Streams", rows, args.json, notes)
     return 0
-
-
-@contextmanager
-def serving(folder: str, threads: int) -> Iterator[tuple[str, psutil.Process]]:
-    """`lepton serve` on free ports: the inference address and the front end's process."""
-    command = ["-c", "from lepton_service.cli import main; raise SystemExit(main())", "serve", folder]
-    options = ["--port", "0", "--control-port", "0", "--drain-propagation", "0", "--num-threads", str(threads)]
-    server = subprocess.Popen(
-        [sys.executable, *command, *options, "--kv-cache-memory", str(KV_BYTES), "--log-level", "info"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
-    try:
-        assert server.stderr is not None
-        address, seen = "", []
-        for line in server.stderr:
-            seen.append(line)
-            if found := re.search(r"inference on (\S+)", line):
-                address = found.group(1)
-            if " is ready" in line:
-                break
-        else:
-            raise RuntimeError("the server did not start: " + "".join(seen))
-        yield address, psutil.Process(server.pid)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            server.kill()
 
 
 def cpu_seconds(process: psutil.Process) -> float:

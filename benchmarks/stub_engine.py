@@ -10,7 +10,6 @@ one token. A token's id is the time at which it was sent (`stamp`), so that a cl
 import argparse
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from benchmarks.serving import Log
+from benchmarks.served import Log, ended
 
 TICK = 50e-6
 FIRST_ID, IDS = 10, 3000  # ids that the embedded model's tokenizer has, none of them special
@@ -129,18 +128,13 @@ def stub_serving(rate: float) -> Iterator[tuple[str, psutil.Process]]:
         command = [sys.executable, "-m", "benchmarks.stub_engine"]
         stub = subprocess.Popen([*command, "engine", folder, "--rate", str(rate)], stdin=subprocess.PIPE)
         server = subprocess.Popen([*command, "front", folder], stderr=subprocess.PIPE, text=True)
-        log = Log(server)
         try:
-            address = log.wait_for(r"inference on (\S+)")
-            log.wait_for(r"model (\S+) is ready")
-            yield address, psutil.Process(server.pid)
+            with ended(server):
+                log = Log(server)
+                address = log.wait_for(r"inference on (\S+)")
+                log.wait_for(r"model (\S+) is ready")
+                yield address, psutil.Process(server.pid)
         finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
             assert stub.stdin is not None
             stub.stdin.close()
             stub.wait()

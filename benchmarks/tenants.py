@@ -11,21 +11,16 @@ niced.
 import asyncio
 import multiprocessing
 import os
-import queue
 import random
-import re
-import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
-from typing import IO
 
 from benchmarks import common
+from benchmarks.served import serving
 from lepton_service.client import AsyncLeptonClient, LeptonClientError
 
 TENANT_KEY = "x-lepton-tenant"
@@ -71,7 +66,8 @@ def main() -> int:
     options = ["--max-num-seqs", str(args.max_num_seqs), "--max-queued-requests", str(args.max_queued_requests)]
     options += ["--max-num-batched-tokens", str(args.max_num_batched_tokens)]
     tenants = ["flood"] if args.no_control else ["flood", "quiet"]
-    with serving(options) as address:
+    with serving(*options) as server:
+        address = server.target
         asyncio.run(ask(address, args, 2.0, 0))  # Warm.
         for number in range(rounds):
             quiet += asyncio.run(ask(address, args, seconds, number))
@@ -120,38 +116,6 @@ def at(values: list[float], quantile: float) -> float:
     """A quantile of some values, the nearest rank above."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
-
-
-@contextmanager
-def serving(options: list[str]) -> Iterator[str]:
-    """`lepton serve` of the embedded model: its address."""
-    command = ["-c", "from lepton_service.cli import main; raise SystemExit(main())", "serve"]
-    fixed = ["--port", "0", "--control-port", "0", "--drain-propagation", "0", "--num-threads", "1"]
-    server = subprocess.Popen([sys.executable, *command, *fixed, *options], stderr=subprocess.PIPE, text=True)
-    found: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(server.stderr, found), daemon=True).start()
-    try:
-        address = found.get(timeout=120)
-        if address is None:
-            raise RuntimeError("the server did not start")
-        yield address
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _read(log: IO[str], found: "queue.Queue[str | None]") -> None:
-    """Read a server's log to its end, or a full pipe would stop it; the address is told once the model is ready."""
-    address = None
-    for line in log:
-        if match := re.search(r"inference on (\S+)", line):
-            address = match.group(1)
-        if " is ready" in line:
-            found.put(address)
-    found.put(None)
 
 
 def prompt(source: random.Random, length: int) -> list[int]:

@@ -41,7 +41,10 @@ class Suite:
 
 def run(options: ServerOptions, handlers: Any, announce: Any) -> int:
     """Serves until SIGTERM. Returns the exit status."""
-    attach = lambda front: front.attach(Suite(front, handlers, announce))  # noqa: E731
+
+    def attach(front: FrontEnd) -> None:
+        front.attach(Suite(front, handlers, announce))
+
     return asyncio.run(serve(options, "conformance", _never, attach))
 
 

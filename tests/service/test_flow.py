@@ -61,13 +61,12 @@ def test_merging_appends_and_takes_the_later_end() -> None:
     assert into.cumulative_logprob == -3.0
 
 
-async def test_the_first_is_given_at_once_the_rest_when_there_is_enough() -> None:
+async def test_the_first_is_given_at_once_the_rest_when_there_is_enough(eventually: Any) -> None:
     source = Source(output(part("a")), output(part("b")), output(part("c")))
     stream = merged(source, 3, FOREVER)
     assert texts(await anext(stream)) == {0: "a"}
     taking = asyncio.ensure_future(anext(stream))
-    while not source.queue.empty():  # noqa: ASYNC110 (nobody sets an event for it)
-        await asyncio.sleep(0)
+    await eventually(source.queue.empty)
     assert not taking.done()
     source.queue.put_nowait(output(part("d")))
     assert texts(await taking) == {0: "bcd"}
@@ -86,8 +85,8 @@ async def test_the_delay_begins_with_what_waits_not_with_the_wait() -> None:
     stream = merged(source, 100, AT_ONCE)
     await anext(stream)
     taking = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(10 * AT_ONCE)
-    assert not taking.done()
+    done, _ = await asyncio.wait({taking}, timeout=10 * AT_ONCE)
+    assert not done
     source.queue.put_nowait(output(part("b")))
     assert texts(await taking) == {0: "b"}
     await stream.aclose()
@@ -113,11 +112,10 @@ async def test_leaving_the_generator_leaves_the_engines_iterator_to_be_closed() 
     assert source.closed
 
 
-async def test_cancelling_who_waits_ends_the_engines_iterator() -> None:
+async def test_cancelling_who_waits_ends_the_engines_iterator(eventually: Any) -> None:
     source = Source()
     taking = asyncio.ensure_future(anext(merged(source, 2, FOREVER)))
-    while not source.asked:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await eventually(lambda: source.asked)
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking

@@ -5,15 +5,12 @@ from __future__ import annotations  # grpc's handler classes take type arguments
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
-
-import grpc
 
 from lepton_engine.logs import Fields
 from lepton_service.calls import Call, current_call
 from lepton_service.interceptors.outcome import outcome
-from lepton_service.interceptors.wrapping import Behaviour, wrap
+from lepton_service.interceptors.wrapping import Behaviour, WrappingInterceptor
 
 QUIET = ("/grpc.health.v1.", "/grpc.reflection.", "/grpc.channelz.")
 
@@ -39,37 +36,28 @@ FIELDS = {
 _log = logging.getLogger("lepton.access")
 
 
-class AccessLogInterceptor(grpc.aio.ServerInterceptor):
+class AccessLogInterceptor(WrappingInterceptor):
     """Logs every call when it has ended; probes, reflection and channelz at level DEBUG."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wraps the method's handler."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
+    def around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """See `WrappingInterceptor.around`."""
+        level = logging.DEBUG if method.startswith(QUIET) else logging.INFO
 
-        def around(behaviour: Behaviour) -> Behaviour:
-            async def logged(request: Any, context: Any) -> Any:
-                call = Call(method=method, peer=context.peer())
-                current_call.set(call)
-                began = time.monotonic()
-                cancelled = False
-                try:
-                    return await behaviour(request, context)
-                except asyncio.CancelledError:
-                    cancelled = True
-                    raise
-                finally:
-                    level = logging.DEBUG if method.startswith(QUIET) else logging.INFO
-                    if _log.isEnabledFor(level):
-                        _log.log(level, line(call, outcome(context, cancelled), time.monotonic() - began))
+        async def logged(request: Any, context: Any) -> Any:
+            call = Call(method=method, peer=context.peer())
+            current_call.set(call)
+            began = time.monotonic()
+            cancelled = False
+            try:
+                return await behaviour(request, context)
+            except asyncio.CancelledError:
+                cancelled = True
+                raise
+            finally:
+                if _log.isEnabledFor(level):
+                    _log.log(level, line(call, outcome(context, cancelled), time.monotonic() - began))
 
-            return logged
-
-        return handler and wrap(handler, around)
+        return logged
 
 
 def line(call: Call, code: str, seconds: float) -> Fields:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -11,14 +11,14 @@ import grpc
 from lepton_engine.errors import LeptonError
 from lepton_service.converters.errors import code_of, pushback, to_status
 from lepton_service.errors import ServiceError
-from lepton_service.interceptors.wrapping import Behaviour, wrap
+from lepton_service.interceptors.wrapping import Behaviour, WrappingInterceptor
 
 DETAILS_KEY = "grpc-status-details-bin"
 
 _log = logging.getLogger("lepton.errors")
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
+class ErrorInterceptor(WrappingInterceptor):
     """Ends a call that raises with the status of its error. Cancellation passes through untouched.
 
     Args:
@@ -28,16 +28,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
         self._on_error = on_error
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wraps the method's handler."""
-        handler = await continuation(handler_call_details)
-        return handler and wrap(handler, self._around)
+    def around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """See `WrappingInterceptor.around`."""
 
-    def _around(self, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: Any, context: Any) -> Any:
             try:
                 return await behaviour(request, context)

@@ -7,13 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
-
 from lepton_engine.errors import LeptonError
 from lepton_engine.messages import EngineStats
 from lepton_service.errors import ServiceError
 from lepton_service.health import GENERATION, SCORING
-from lepton_service.interceptors.wrapping import Behaviour, wrap
+from lepton_service.interceptors.wrapping import Behaviour, WrappingInterceptor
 from lepton_service.orca import TRAILER_KEY, load_report
 
 FRESH_SECONDS = 0.5
@@ -67,24 +65,17 @@ class LoadReports:
         return (ended + errors) / span, errors / span
 
 
-class LoadReportInterceptor(grpc.aio.ServerInterceptor):
+class LoadReportInterceptor(WrappingInterceptor):
     """Puts the engine's load into the trailers of generation and scoring, whatever their status."""
 
     def __init__(self, reports: LoadReports) -> None:
         self._reports = reports
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wraps the handlers of methods that give the engine work."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(_REPORTING):
-            return handler
-        return wrap(handler, self._around)
+    def around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """See `WrappingInterceptor.around`."""
+        if not method.startswith(_REPORTING):
+            return behaviour
 
-    def _around(self, behaviour: Behaviour) -> Behaviour:
         async def reported(request: Any, context: Any) -> Any:
             self._reports.renew()
             try:

@@ -4,14 +4,12 @@ from __future__ import annotations  # grpc's handler classes take type arguments
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
-
-import grpc
 
 from lepton_service.calls import Call, current_call
 from lepton_service.interceptors.outcome import outcome
-from lepton_service.interceptors.wrapping import Behaviour, wrap
+from lepton_service.interceptors.wrapping import Behaviour, WrappingInterceptor
 
 
 class CallObserver(Protocol):
@@ -24,22 +22,15 @@ class CallObserver(Protocol):
         """A call has ended with a status, after so many seconds."""
 
 
-class TelemetryInterceptor(grpc.aio.ServerInterceptor):
+class TelemetryInterceptor(WrappingInterceptor):
     """Tells an observer when calls begin and end; within the access log, which names their trace."""
 
     def __init__(self, observer: CallObserver) -> None:
         self._observer = observer
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wraps the method's handler."""
-        handler = await continuation(handler_call_details)
-        return handler and wrap(handler, self._around)
+    def around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """See `WrappingInterceptor.around`."""
 
-    def _around(self, behaviour: Behaviour) -> Behaviour:
         async def told(request: Any, context: Any) -> Any:
             call = current_call.get()
             if call is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # grpc's handler classes take type arguments in their stubs only
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,3 +28,20 @@ def wrap(handler: grpc.RpcMethodHandler[Any, Any], around: Callable[[Behaviour],
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )
+
+
+class WrappingInterceptor(grpc.aio.ServerInterceptor):
+    """Base of the interceptors that do something around every handler."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the method's handler."""
+        handler = await continuation(handler_call_details)
+        return handler and wrap(handler, lambda behaviour: self.around(handler_call_details.method, behaviour))
+
+    @abstractmethod
+    def around(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """What is to run instead of a handler's behaviour; the behaviour itself where the method is of no interest."""

@@ -1,5 +1,6 @@
 """What the parsers of the formats have in common. Every result is the same however the text is cut into pieces."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Protocol
 
@@ -16,7 +17,7 @@ class Parser(Protocol):
         """What is still held back, when the output has ended."""
 
 
-class CharacterParser:
+class CharacterParser(ABC):
     """A parser that is fed a character at a time."""
 
     def push(self, text: str) -> list[Piece]:
@@ -26,13 +27,13 @@ class CharacterParser:
             pieces += self.feed(character)
         return joined(pieces)
 
+    @abstractmethod
     def feed(self, character: str) -> list[Piece]:
         """Take in the next character."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> list[Piece]:
         """See `Parser.finish`."""
-        raise NotImplementedError
 
 
 class MarkerSearch:

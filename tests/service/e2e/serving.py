@@ -1,63 +1,38 @@
 """Starting the `lepton` command, and waiting for what it says."""
 
-import re
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from benchmarks.served import Log
 
 LEPTON = str(Path(sys.executable).parent / "lepton")
 STARTED: list[subprocess.Popen[str]] = []
 
 
-@dataclass
 class Serving:
-    """A `lepton serve` in a process of its own. Its log is read by a thread: a full pipe would stop the server."""
+    """A `lepton serve` in a process of its own, and what it says.
 
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-    target: str = ""
-    control: str = ""
+    Attributes:
+        target, control: addresses of the inference and the control port.
+    """
 
-    def __post_init__(self) -> None:
-        self._grew = threading.Condition()
-        self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._grew:
-                self.lines.append(line)
-                self._grew.notify_all()
-        with self._grew:
-            self._ended = True
-            self._grew.notify_all()
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._log = Log(process)
+        self.target = self.wait_for(r"inference on (\S+)")
+        self.control = self.wait_for(r"control on (\S+)")
 
     @property
     def log(self) -> str:
         """All that it has said so far."""
-        with self._grew:
-            return "".join(self.lines)
+        return self._log.text
 
     def wait_for(self, pattern: str, times: int = 1) -> str:
-        """The first group of the log line that matches as the `times`-th, once there is one."""
-        seen = found = 0
-        with self._grew:
-            while True:
-                for line in self.lines[seen:]:
-                    match = re.search(pattern, line)
-                    found += match is not None
-                    if match is not None and found == times:
-                        return match[1]
-                seen = len(self.lines)
-                if self._ended:
-                    raise AssertionError(f"the server ended without {pattern!r}:\n{''.join(self.lines)}")
-                self._grew.wait()
+        """See `Log.wait_for`."""
+        return self._log.wait_for(pattern, times)
 
     def ready(self) -> str:
         """The name of the model, once it is loaded."""
@@ -74,7 +49,7 @@ class Serving:
     def finish(self) -> int:
         """The exit status, once it has ended by itself."""
         status = self.process.wait()
-        self._reader.join()
+        self._log.close()
         return status
 
 
@@ -85,10 +60,7 @@ def start(model: Path | None = None, *flags: str) -> Serving:
     command += ["--kv-cache-memory", "32MiB", "--drain-propagation", "0", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     STARTED.append(process)
-    serving = Serving(process)
-    serving.target = serving.wait_for(r"inference on (\S+)")
-    serving.control = serving.wait_for(r"control on (\S+)")
-    return serving
+    return Serving(process)
 
 
 def end_all() -> None:

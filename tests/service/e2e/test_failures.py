@@ -67,7 +67,6 @@ def test_a_request_that_kills_the_process_twice_is_refused_and_the_others_are_se
 
 async def test_kills_under_load_end_every_stream_and_leave_nothing() -> None:
     with serving() as server:
-        server.wait_for(r"model (\S+) is ready")
         seen = await kill_engine.kill(server, times=3, streams=8, progress=False)
         assert seen.statuses == ["UNAVAILABLE"] * 24
         assert seen.before is not None
@@ -78,7 +77,6 @@ async def test_kills_under_load_end_every_stream_and_leave_nothing() -> None:
 
 async def test_cancels_at_every_point_leave_nothing() -> None:
     with serving(*cancels.FLAGS) as server:
-        server.wait_for(r"model (\S+) is ready")
         seen = await cancels.cancel(server, 800, progress=False)
         assert all(seen.counts[kind] for kind in cancels.SHARES), seen.counts
         assert seen.final is not None
