@@ -8,7 +8,6 @@ who lacks a block takes it from the last in that order. Drafts take only blocks 
 """
 
 import time
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import Mapping
 from operator import add, sub
@@ -18,11 +17,9 @@ from lepton_engine.config import SchedulerSettings
 from lepton_engine.core.acceptance import confirm
 from lepton_engine.core.admission import Admission, Load
 from lepton_engine.core.events import Event, Failed, NewTokens, Preempted, PromptScores, Started
-from lepton_engine.core.fair_order import FairOrder
-from lepton_engine.core.fair_queue import FairQueue
-from lepton_engine.core.followers import Followers
 from lepton_engine.core.isolation import sequences_of
 from lepton_engine.core.kv_cache import KVCacheManager
+from lepton_engine.core.places import Places
 from lepton_engine.core.plan import Sample, ScheduledSequence, StepPlan, StepResult
 from lepton_engine.core.request import Request, Sequence, SequenceState
 from lepton_engine.core.step_shares import RecentTenants, StepShares
@@ -56,20 +53,14 @@ class Scheduler:
         self._chunk = min(settings.max_prefill_chunk or self._budget, self._budget)
         # Every running sequence can decode in every step, so no rotation among them is needed.
         self.max_running = min(settings.max_num_seqs, self._budget)
-        self._slots = list(range(self.max_running - 1, -1, -1))
-        self._reserved: dict[Sequence, list[int]] = {}
         self._requests: dict[str, Request] = {}
         self._counters = VirtualCounters(credit=self._budget)
-        self._waiting = FairQueue(self._counters)
-        self._order = FairOrder(self._counters)
-        self._following = Followers()
+        self._places = Places(cache, self._counters, self.max_running)
+        self._order = self._places.order
         self._recent = RecentTenants()
         self._backlog = False
-        self._held: set[Sequence] = set()
         self._held_lack = False
-        self._running: list[Sequence] = []
         self._timers = Timers(self._requests.__contains__)
-        self._queued_tokens = 0
         self._events: list[tuple[str, Event]] = []
         self._durations: deque[float] = deque(maxlen=128)
         self._now = 0.0
@@ -84,22 +75,22 @@ class Scheduler:
     @property
     def num_running(self) -> int:
         """Sequences that hold KV blocks."""
-        return len(self._running)
+        return len(self._places.running)
 
     @property
     def running(self) -> tuple[Sequence, ...]:
         """The running sequences in the order of the last step."""
-        return tuple(self._running)
+        return tuple(self._places.running)
 
     @property
     def num_waiting(self) -> int:
         """Sequences that wait to run, those that wait for a shared prefix, or for a step of their own, included."""
-        return len(self._waiting) + len(self._following) + len(self._held)
+        return self._places.num_waiting
 
     @property
     def queued_tokens(self) -> int:
         """Prompt tokens of what waits."""
-        return self._queued_tokens
+        return self._places.queued_tokens
 
     @property
     def mean_request_seconds(self) -> float | None:
@@ -161,12 +152,12 @@ class Scheduler:
         for due in (request.deadline, request.finish_by, request.start_by):
             if due is not None:
                 self._timers.add(due, request.key)
-        self._enqueue(request.sequences[0])
+        self._places.enqueue(request.sequences[0])
 
     def _load(self, request: Request) -> Load:
-        free, service = len(self._slots), self.mean_request_seconds
-        ahead = self._waiting.ahead(request.lane)
-        return Load(self.num_waiting, self._queued_tokens, *ahead, free, self._budget, self._backlog, service)
+        free, service = self._places.free_slots, self.mean_request_seconds
+        ahead = self._places.waiting.ahead(request.lane)
+        return Load(self.num_waiting, self._places.queued_tokens, *ahead, free, self._budget, self._backlog, service)
 
     def _cached_tokens(self, request: Request) -> int:
         match = self.cache.match(request.sequences[0])
@@ -193,7 +184,7 @@ class Scheduler:
             if forget:
                 self.cache.forget(sequence)
             if sequence.state is not SequenceState.FINISHED:
-                self._release(sequence)
+                self._places.release(sequence)
         refused = isinstance(error, AdmissionError)
         self._drop(request, "" if refused else "abort" if isinstance(error, DeadlineExceededError) else "error")
         self._tell(request, Failed.of(key, error))
@@ -212,22 +203,20 @@ class Scheduler:
             self.cache.forget(sequence)  # Also of what has ended, or lost its blocks, since it was scheduled.
         for sequence in sequences:
             if sequence.state is SequenceState.RUNNING:
-                self._release(sequence)
-                self._enqueue(sequence)
+                self._places.release(sequence)
+                self._places.enqueue(sequence)
 
     def isolate(self, request: Request) -> None:
         """Take a request that is isolated from now on out of the queue: it gets steps of its own."""
         for sequence in request.sequences:
-            if sequence.state in (SequenceState.WAITING, SequenceState.FOLLOWING) and sequence not in self._held:
-                self._release(sequence)
-                self._enqueue(sequence)
+            if sequence.state in (SequenceState.WAITING, SequenceState.FOLLOWING) and sequence not in self._places.held:
+                self._places.release(sequence)
+                self._places.enqueue(sequence)
 
     def rejoin(self, request: Request) -> None:
         """A request that was isolated goes on among the others."""
         for sequence in request.sequences:
-            if sequence in self._held:
-                self._held.discard(sequence)
-                self._waiting.push(sequence)
+            self._places.rejoin(sequence)
 
     def take_events(self) -> list[tuple[str, Event]]:
         """What has happened since the last call, each with the client that is to hear of it."""
@@ -243,13 +232,13 @@ class Scheduler:
         """Decide the next step and account for it as if it had run. now is in `time.monotonic` seconds."""
         self._now = now
         self._expire(now)
-        self._wake()
+        self._places.wake()
         plan = StepPlan()
-        self._order.renew(self._running)
+        self._order.renew(self._places.running)
         self._make_room_for_head()
         blocked = False
         longest = self.cache.layout.max_tokens
-        ready = [(s, n) for s in self._running if not s.request.isolated and (n := s.num_wanted(longest))]
+        ready = [(s, n) for s in self._places.running if not s.request.isolated and (n := s.num_wanted(longest))]
         decodes = sum(wanted == 1 for _, wanted in ready)
         reserve = self._draft_reserve() if any(s.draft for s, _ in ready) else []
         shares = self._shares({s.request.lane for s, wanted in ready if wanted > 1}, now)
@@ -282,17 +271,17 @@ class Scheduler:
         """A step of these isolated requests and nobody else; empty when there is no room for any of them."""
         self._now = now
         self._expire(now)
-        self._wake()
+        self._places.wake()
         plan = StepPlan()
-        self._order.renew(self._running)
+        self._order.renew(self._places.running)
         nothing = [0] * len(self.cache.pools)
         self._held_lack = False
         for sequence in [s for request in requests for s in request.sequences]:
             sequence.draft = ()
-            if sequence in self._held:
+            if sequence in self._places.held:
                 match = self.cache.match(sequence)
                 fits = self.cache.can_admit(sequence, match.num_blocks, nothing)
-                if sequence.num_pending or sequence.num_slots > len(self._slots) or not fits:
+                if sequence.num_pending or sequence.num_slots > self._places.free_slots or not fits:
                     self._held_lack = True  # Nobody else begins to run until there is room.
                     continue
                 self._start(sequence, match.num_blocks, now)
@@ -305,14 +294,14 @@ class Scheduler:
         """The sequences whose next step could verify a draft, and of how many tokens at most."""
         longest = self.cache.layout.max_tokens
         most = min(self._chunk, self._budget) - 1
-        return [(s, min(most, limit)) for s in self._running if most and (limit := s.num_draftable(longest))]
+        return [(s, min(most, limit)) for s in self._places.running if most and (limit := s.num_draftable(longest))]
 
     def _draft_reserve(self) -> list[int]:
         """Blocks of each group that drafts leave to those that run and to the one that waits first."""
-        head = self._waiting.head()
+        head = self._places.waiting.head()
         size, groups = self.cache.layout.block_size, self.cache.layout.groups
         waits = [0 if head is None else group.blocks_for(head.num_known, size, self._chunk) for group in groups]
-        return list(map(add, self.cache.outstanding(self._running), waits))
+        return list(map(add, self.cache.outstanding(self._places.running), waits))
 
     def _serve(self, plan: StepPlan, sequence: Sequence, count: int, draft: tuple[int, ...] = ()) -> bool:
         """Schedule count tokens of a running sequence and its draft; False when blocks were taken or are lacking."""
@@ -320,9 +309,9 @@ class Scheduler:
         count += len(draft)
         while (copies := self.cache.allocate(sequence, count)) is None:
             undisturbed = False
-            if self._running[-1] is sequence:
+            if self._places.running[-1] is sequence:
                 return False  # The last in order waits; those before it free blocks, or take its own.
-            self._preempt(self._running[-1])
+            self._preempt(self._places.running[-1])
         plan.copies.extend(copies)
         request = sequence.request
         scores = request.params.prompt_logprobs is not None and not request.prompt_scored
@@ -343,23 +332,14 @@ class Scheduler:
         request = sequence.request
         if request.max_tokens == 0:
             return
-        takers = [sequence]
-        if not request.forked:
-            takers += sequence.fork()
-            reserved = self._reserved.pop(sequence)
-            for taker, slot in zip(takers, reserved, strict=True):
-                taker.slot = slot
-                self._reserved[taker] = [slot]
-                if taker is not sequence:
-                    self.cache.share(sequence, taker)
-                    insort(self._running, taker, key=self._order.key)
+        takers = [sequence] if request.forked else self._places.fork(sequence)
         for taker in takers:
             taker.num_pending += 1
             plan.samples += [Sample(len(plan.scheduled) - 1, taker, offset) for offset in range(num_drafted + 1)]
 
     def _shares(self, lanes: set[Lane], now: float) -> StepShares:
         """How a step is shared by the tenants that have prompts in it: the given ones and whose turn is next."""
-        head = self._waiting.head()
+        head = self._places.waiting.head()
         contested = len(lanes if head is None else lanes | {head.request.lane}) > 1
         return StepShares(self._budget, several=self._recent.several(now), contested=contested)
 
@@ -375,26 +355,23 @@ class Scheduler:
             Whether another could still run in this step if there is budget.
         """
         reserve: list[int] | None = None
-        if self._held_lack and self._held:
+        if self._held_lack and self._places.held:
             return False
-        while plan.num_tokens < self._budget - decodes and (head := self._waiting.head()) is not None:
+        while plan.num_tokens < self._budget - decodes and (head := self._places.waiting.head()) is not None:
             if before is not None and self._order.lane_key(head) >= self._order.lane_key(before):
                 return True
             # Followers will want slots as well; counting them bounds how many a step looks at.
-            if head.num_pending or head.num_slots > len(self._slots) - self._following.before(head):
+            if head.num_pending or head.num_slots > self._places.free_slots - self._places.following.before(head):
                 return False
             place = self._order.lane_key(head)
             if (allowed := shares.allowance(place)) <= 0:
                 return True
             match = self.cache.match(head)
             if match.follow is not None:
-                self._waiting.discard(head)
-                self._following.add(head)
-                head.state = SequenceState.FOLLOWING
-                self.cache.follow(head, match.follow)
+                self._places.follow(head, match.follow)
                 continue
             if reserve is None:
-                reserve = self.cache.outstanding(self._running)
+                reserve = self.cache.outstanding(self._places.running)
             if not self.cache.can_admit(head, match.num_blocks, reserve):
                 return False
             newcomers = [head] if head.request.forked else head.request.sequences  # It forks in place.
@@ -408,17 +385,7 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, num_blocks: int, now: float) -> None:
         request = sequence.request
-        if sequence in self._held:
-            self._held.discard(sequence)
-        else:
-            self._waiting.take(sequence)
-        self._queued_tokens -= sequence.num_prompt
-        slots = [self._slots.pop() for _ in range(sequence.num_slots)]
-        self._reserved[sequence] = slots
-        sequence.slot = slots[0]
-        sequence.state = SequenceState.RUNNING
-        insort(self._running, sequence, key=self._order.key)
-        self.cache.adopt(sequence, num_blocks)
+        self._places.start(sequence, num_blocks)
         sequence.num_charged = max(sequence.num_charged, sequence.num_computed)
         if request.first_scheduled_time is None:
             request.first_scheduled_time = now
@@ -474,36 +441,21 @@ class Scheduler:
             return
         self.cache.commit(sequence)
         if confirmed.reason is not None:
-            self._release(sequence)
+            self._places.release(sequence)
             self._end(sequence, confirmed.reason)
 
     # -- moves between the states -------------------------------------------------------------------------------
 
-    def _enqueue(self, sequence: Sequence) -> None:
-        sequence.state = SequenceState.WAITING
-        if sequence.request.isolated:
-            self._held.add(sequence)
-        else:
-            self._waiting.push(sequence)
-        self._queued_tokens += sequence.num_prompt
-
-    def _wake(self) -> None:
-        for sequence in self.cache.take_woken():
-            if sequence.state is SequenceState.FOLLOWING:
-                self._following.discard(sequence)
-                sequence.state = SequenceState.WAITING
-                self._waiting.push(sequence)
-
     def _make_room_for_head(self) -> None:
         """Preempt for the queue's head while it lacks slots or blocks: see `_gives_way`."""
-        head = self._waiting.head()
-        if head is None or head.num_pending or not self._running:
+        head = self._places.waiting.head()
+        if head is None or head.num_pending or not self._places.running:
             return
         lane = head.request.lane
         if not any(other != lane and other[0] >= lane[0] for other in self._order.lanes):
             return
-        reserve = self.cache.outstanding(self._running)
-        while self._running and not (head.num_slots <= len(self._slots) and self._fits(head, reserve)):
+        reserve = self.cache.outstanding(self._places.running)
+        while self._places.running and not (head.num_slots <= self._places.free_slots and self._fits(head, reserve)):
             last = self._gives_way(head)
             if last is None:
                 return
@@ -512,14 +464,14 @@ class Scheduler:
 
     def _gives_way(self, head: Sequence) -> Sequence | None:
         """The last of a worse priority, else of a tenant that has more than its share while the head's has less."""
-        last, priority = self._running[-1], head.request.priority
+        last, priority = self._places.running[-1], head.request.priority
         if last.request.priority > priority:
             return last
         layout = self.cache.layout
         need = sum(group.blocks_for(head.num_known, layout.block_size, self._chunk) for group in layout.groups)
         blocks = sum(layout.num_blocks) - len(layout.num_blocks)
-        waiting = self._waiting.tenants(priority)
-        return self._order.gives_way(head, need, self._running, waiting, slots=self.max_running, blocks=blocks)
+        waiting = self._places.waiting.tenants(priority)
+        return self._order.gives_way(head, need, self._places.running, waiting, slots=self.max_running, blocks=blocks)
 
     def _fits(self, head: Sequence, reserve: list[int]) -> bool:
         match = self.cache.match(head)
@@ -530,8 +482,8 @@ class Scheduler:
         self.preemptions += 1
         sequence.request.num_preemptions += 1
         self._tell(sequence.request, Preempted(sequence.request.key, time.time()))
-        self._release(sequence)
-        self._enqueue(sequence)
+        self._places.release(sequence)
+        self._places.enqueue(sequence)
 
     def _expire(self, now: float) -> None:
         for key in self._timers.pop_due(now):
@@ -541,11 +493,11 @@ class Scheduler:
             elif request.finish_by is not None and request.finish_by <= now:
                 self.abort(key, reason="time_limit")
             elif request.start_by is not None and request.start_by <= now and request.first_scheduled_time is None:
-                self.fail(key, self.admission.queue_timeout(request, self.num_waiting, self._queued_tokens, now))
+                self.fail(key, self.admission.queue_timeout(request, self.num_waiting, self._places.queued_tokens, now))
 
     def _finish(self, sequence: Sequence, reason: str) -> None:
         """End a sequence outside of settling, and with it the siblings that it stands for."""
-        self._release(sequence)
+        self._places.release(sequence)
         request = sequence.request
         first = sequence.index
         indices = [first] if request.forked else range(first, request.params.n)
@@ -568,36 +520,11 @@ class Scheduler:
         if request.first_scheduled_time is not None:
             self._durations.append(time.monotonic() - request.first_scheduled_time)
 
-    def _release(self, sequence: Sequence) -> None:
-        """The one way out of every state: queue, wait, slots and blocks are given back; the state is FINISHED."""
-        if sequence.state is SequenceState.RUNNING:
-            self._running.remove(sequence)
-            self._slots.extend(reversed(self._reserved.pop(sequence)))
-            sequence.slot = -1
-        else:
-            self._waiting.discard(sequence)
-            self._following.discard(sequence)
-            self._held.discard(sequence)
-            self._queued_tokens -= sequence.num_prompt
-        self.cache.release(sequence)
-        sequence.draft = ()
-        sequence.state = SequenceState.FINISHED
-
     def problems(self) -> list[str]:
         """What is inconsistent; empty when sound."""
         live = [s for r in self._requests.values() for s in r.sequences if s.state is not SequenceState.FINISHED]
         found = self.cache.problems(live) + self.admission.tenants.problems(self._requests.values())
-        running = [s for s in live if s.state is SequenceState.RUNNING]
-        if sorted(running, key=self._order.key) != self._running:
-            found.append("the running list and the requests disagree, or it is out of order")
-        if len(live) - len(running) != self.num_waiting:
-            found.append(f"{self.num_waiting} wait by count, {len(live) - len(running)} by state")
-        if sum(s.num_prompt for s in live if s.state is not SequenceState.RUNNING) != self._queued_tokens:
-            found.append("the queued tokens are miscounted")
-        taken = sorted(self._slots + [slot for slots in self._reserved.values() for slot in slots])
-        if taken != list(range(self.max_running)):
-            found.append("slots are lost or doubled")
-        return found
+        return found + list(self._places.problems(live))
 
 
 def _invalid(sequence: Sequence) -> LeptonError:
