@@ -1,33 +1,31 @@
 """The front door for asyncio: validates, submits, follows."""
 
-import asyncio
 import dataclasses
 import functools
-import math
 import os
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lepton_engine.assembly import RequestAssembler
-from lepton_engine.backlog import MAX_UNREAD_BYTES, Backlog
+from lepton_engine.backlog import MAX_UNREAD_BYTES
 from lepton_engine.config import CacheSettings, ModelSettings, SchedulerSettings, SpeculationSettings
-from lepton_engine.core.events import Event, Failed, Preempted, Spent, Started
+from lepton_engine.core.events import Failed, Preempted, Spent, Started
 from lepton_engine.errors import (
     EngineDeadError,
     InvalidRequestError,
     LeptonError,
     ModelLoadError,
-    SlowReaderError,
     UnsupportedError,
 )
 from lepton_engine.messages import Abort, Admitted, DropClient, EngineSettings, EngineStats, ModelInfo, Submit
 from lepton_engine.outputs import RequestMetrics, RequestOutput, ScoreOutput
+from lepton_engine.prepared import PreparedRequest, check_times, checked_ids
 from lepton_engine.process.connection import Carrier, Connection
 from lepton_engine.process.member import MemberCarrier
 from lepton_engine.process.options import ProcessOptions
@@ -42,38 +40,6 @@ Prompt = str | Sequence[int]
 
 # What alone is no news to those who want whole outputs.
 _QUIET = (Admitted, Started, Preempted, Spent)
-
-
-class PreparedRequest:
-    """A validated request on its way: its message, its assembler, and the events that have come.
-
-    Attributes:
-        give_up: ends the request in the engine, when more has come than may wait for who follows it.
-    """
-
-    def __init__(self, submit: Submit, assembler: RequestAssembler, max_unread: int = MAX_UNREAD_BYTES) -> None:
-        self.submit = submit
-        self.assembler = assembler
-        self.backlog = Backlog(max_unread)
-        self.max_unread = max_unread
-        self.give_up: Callable[[], None] = _nothing
-        self.failure: LeptonError | None = None
-        self.arrived = asyncio.Event()
-
-    def on_event(self, event: Admitted | Event) -> None:
-        """Keep an event and wake who follows the request."""
-        if not self.backlog.put(event):
-            self.backlog.take()
-            self.failure = SlowReaderError(
-                f"more than {self.max_unread} bytes of output were left unread: the request is ended"
-            )
-            self.give_up()
-        self.arrived.set()
-
-    def on_death(self, error: LeptonError) -> None:
-        """Keep the reason why the engine has ended, and wake who follows the request."""
-        self.failure = error
-        self.arrived.set()
 
 
 class AsyncLeptonEngine:
@@ -280,11 +246,11 @@ class AsyncLeptonEngine:
             InvalidRequestError: the request cannot be run.
         """
         info = self.model_info
-        _check_times(deadline, options)
+        check_times(deadline, options)
         if adapter:
             raise UnsupportedError("adapter", f"{adapter!r}: adapters are not built yet")
         text = prompt if isinstance(prompt, str) else None
-        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else _checked_ids(prompt, info.vocab_size)
+        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else checked_ids(prompt, info.vocab_size)
         room = info.max_model_len - len(token_ids)
         if not token_ids:
             raise InvalidRequestError("prompt", "is empty: at least one token is needed")
@@ -420,10 +386,6 @@ class AsyncLeptonEngine:
         await self._connection.stop()
 
 
-def _nothing() -> None:
-    """What is given up before the engine knows of it."""
-
-
 async def last_output(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:
     """The output that a request ends with."""
     last = None
@@ -434,20 +396,6 @@ async def last_output(outputs: AsyncIterator[RequestOutput]) -> RequestOutput:
     return last
 
 
-def _check_times(deadline: float | None, options: Mapping[str, Any]) -> None:
-    """See that the times of a request are such.
-
-    Raises:
-        InvalidRequestError: one of them is not.
-    """
-    if deadline is not None and not math.isfinite(deadline):
-        raise InvalidRequestError("deadline", f"{deadline!r} is not a time in `time.monotonic` seconds")
-    for name in ("time_limit", "max_queue_time"):
-        value = options.get(name)
-        if value is not None and not 0 <= value < math.inf:
-            raise InvalidRequestError(name, f"{value!r} is not a time of at least 0 seconds")
-
-
 def _located(speculation: SpeculationSettings | None, overlap: bool | None) -> SpeculationSettings | None:
     if speculation is None or speculation.model is None:
         found = speculation
@@ -456,16 +404,6 @@ def _located(speculation: SpeculationSettings | None, overlap: bool | None) -> S
     if speculation is not None and overlap:
         raise InvalidRequestError("overlap", "True does not go with speculation: drafts need each step's tokens")
     return found
-
-
-def _checked_ids(token_ids: Sequence[int], vocab_size: int) -> list[int]:
-    ids = list(token_ids)
-    for position, token_id in enumerate(ids):
-        if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < vocab_size:
-            raise InvalidRequestError(
-                "prompt", f"token id {token_id!r} at position {position} is outside the vocabulary of {vocab_size}"
-            )
-    return ids
 
 
 def _tokenizer(given: Any, folder: Path | None, module: Any) -> Tokenizer:
