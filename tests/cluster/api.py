@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings", True),
     "PriorityClass": ("scheduling.k8s.io/v1", "priorityclasses", False),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions", False),
+    "APIService": ("apiregistration.k8s.io/v1", "apiservices", False),
     "LeptonModel": ("lepton.dev/v1alpha1", "leptonmodels", True),
     "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors", True),
 }

@@ -131,6 +131,11 @@ class ControlPlane:
         pair = self._authority.sign(f"client-{user.replace(':', '-')}", user, groups)
         return self._access(pair)
 
+    @property
+    def serving(self) -> Pair:
+        """The certificate of servers on this machine's loopback."""
+        return self._serving
+
     def command(self, *words: str) -> list[str]:
         """A command line that runs where the control plane is."""
         return list(words) if self.namespace is None else self.namespace.command(*words)

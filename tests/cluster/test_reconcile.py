@@ -4,10 +4,8 @@ import pytest
 
 from lepton_operator.fetch.exits import FULL, NOT_FOUND, UNAUTHORIZED
 from tests.cluster.api import Api, Object, eventually
-from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kwok import FATE
 from tests.cluster.models import condition, model, owned, wait_condition, wait_ready
-from tests.cluster.operators import Operator, quiet
 
 pytestmark = pytest.mark.usefixtures("operator")
 SERVER = "lepton.dev/model={},lepton.dev/component=server"
@@ -250,33 +248,6 @@ def test_a_change_rolls_out_without_taking_a_ready_pod(api: Api, namespace: str)
     assert not before & {pod["metadata"]["name"] for pod in api.list("Pod", namespace)}
     status = api.get("LeptonModel", "m", namespace)["status"]
     assert [status[name] for name in ("replicas", "readyReplicas", "updatedReplicas")] == [3, 3, 3]
-
-
-def test_kubectl_scale_and_stop(api: Api, namespace: str) -> None:
-    api.create(model("m"), namespace)
-    wait_ready(api, namespace)
-    api.patch("LeptonModel", "m", {"spec": {"replicas": 3}}, namespace, "scale")
-    eventually(lambda: api.get("LeptonModel", "m", namespace)["status"].get("readyReplicas") == 3, "three are ready")
-    api.patch("LeptonModel", "m", {"spec": {"replicas": 0}}, namespace, "scale")
-    wait_condition(api, "m", "Available", "False", "Stopped", namespace)
-    eventually(lambda: not api.list("Pod", namespace), "no pod is left")
-    api.patch("LeptonModel", "m", {"spec": {"replicas": 1}}, namespace, "scale")
-    wait_ready(api, namespace)
-
-
-def test_an_hpa_owns_replicas_through_scale(
-    cluster: ControlPlane, api: Api, namespace: str, operator: Operator
-) -> None:
-    """A real HorizontalPodAutoscaler raises the model to its minimum; the operator does not fight it."""
-    api.create(model("m"), namespace)
-    wait_ready(api, namespace)
-    target = {"apiVersion": "lepton.dev/v1alpha1", "kind": "LeptonModel", "name": "m"}
-    spec = {"scaleTargetRef": target, "minReplicas": 3, "maxReplicas": 5}
-    api.create({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "m"}, "spec": spec}, namespace)
-    eventually(lambda: api.get("LeptonModel", "m", namespace)["spec"]["replicas"] == 3, "the HPA's minimum", 90)
-    eventually(lambda: api.get("LeptonModel", "m", namespace)["status"].get("readyReplicas") == 3, "three are ready")
-    quiet(cluster, [operator.user])
-    assert api.get("LeptonModel", "m", namespace)["spec"]["replicas"] == 3
 
 
 def test_transitions_are_told_as_events(api: Api, namespace: str) -> None:
