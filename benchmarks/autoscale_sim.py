@@ -26,7 +26,7 @@ from typing import Protocol
 
 from benchmarks import common
 from lepton_operator.api.spec import Autoscaling
-from lepton_operator.autoscale import Autoscaler, PodLoad, Sample
+from lepton_operator.autoscale import Autoscaler, Decision, PodLoad, Sample
 
 SLOTS, SERVICE, STARTUP, LATE = 8, 10.0, 60, 5
 MAX_PODS = 2000
@@ -53,14 +53,21 @@ class View:
 
 
 class Lepton:
-    """The shipped rule with its defaults but for the target."""
+    """The shipped rule with its defaults but for the target.
+
+    Attributes:
+        last: its last decision.
+    """
 
     def __init__(self, target: float, **spec: int) -> None:
-        self._rule = Autoscaler(Autoscaling(max_replicas=MAX_PODS, target_streams=round(target), **spec), 1, 0.0)
+        self.spec = Autoscaling(max_replicas=MAX_PODS, target_streams=round(target), **spec)
+        self.last: Decision | None = None
+        self._rule = Autoscaler(self.spec, 1, 0.0)
 
     def decide(self, now: int, view: View) -> int:
         load = PodLoad(view.running + view.waiting, arrivals=view.arrived, service=SERVICE, waiting=view.waiting)
-        return self._rule.decide(Sample(float(now), [load], 0, view.ready)).desired
+        self.last = self._rule.decide(Sample(float(now), [load], 0, view.ready))
+        return self.last.desired
 
 
 class Mean:
@@ -348,7 +355,8 @@ def plot(points: Sequence[Point], file: Path) -> None:
             axis.plot(minutes, [value / SLOTS for value in run.load], color="0.75", linewidth=0.8, label="load / slots")
             axis.plot(minutes, run.desired, color="tab:orange", linewidth=1, label="desired")
             axis.plot(minutes, run.ready, color="tab:blue", linewidth=1, label="ready")
-            axis.set_ylim(0, max(max(run.desired), 1.3 * max(load(second) for second in range(HOUR)) / SLOTS))
+            most = max(load(second) for second in range(HOUR)) / SLOTS
+            axis.set_ylim(0, 1.05 * max(*run.desired, *run.ready, 1.3 * most))
             axis.set_title(
                 f"{shape}, {name} ({target:g}): {run.late:,} late, {run.gpu_hours:.1f} GPU-hours", fontsize=9
             )

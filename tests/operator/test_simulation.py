@@ -1,6 +1,11 @@
 """The simulation of benchmarks.autoscale_sim, short."""
 
+from pathlib import Path
+
 from benchmarks import autoscale_sim as sim
+from benchmarks import autoscale_step as step
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "autoscaling.md"
 
 
 def test_the_front_of_late_requests_and_cost_is_not_dominated() -> None:
@@ -34,3 +39,21 @@ def test_a_run_is_counted_as_it_is() -> None:
     assert run.reversals(0) == 0
     starved = sim.simulate(lambda now: 100, 600, Fixed(), 1)
     assert starved.late > 1000
+
+
+def test_the_step_that_the_docs_tell() -> None:
+    watched, run = step.play()
+    told = [line.removeprefix("    ") for line in DOCUMENT.read_text().splitlines()]
+    assert step.story(watched, run) in "\n".join(told)
+    spec = watched.rule.spec
+    ups = [when for when, before, after, why in step.changes(watched.seconds) if after > before and "panic" in why]
+    downs = [when for when, before, after, _ in step.changes(watched.seconds) if after < before and when > step.DOWN]
+    assert step.UP < ups[0] <= step.UP + 2
+    assert downs
+    assert min(downs) >= step.DOWN + spec.scale_down_seconds - 10
+
+
+def test_the_picture_of_the_step(tmp_path: Path) -> None:
+    watched, run = step.play()
+    step.plot(watched, run, tmp_path / "step.png")
+    assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
