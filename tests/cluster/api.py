@@ -203,15 +203,20 @@ class Api:
     ) -> Iterator[tuple[str, Object]]:
         """What is there and then what happens, as (type, object), on a connection of its own. Raises: ApiError."""
         query = {"watch": "true", "timeoutSeconds": str(seconds), "labelSelector": labels}
+        for line in self.lines(self.path(kind, namespace), query):
+            event = json.loads(line)
+            yield event["type"], event["object"]
+
+    def lines(self, path: str, query: dict[str, str] | None = None) -> Iterator[str]:
+        """An answer line by line as it comes, on a connection of its own: a watch, a log. Raises: ApiError, OSError."""
         connection = self._connect()
         try:
-            connection.request("GET", self.path(kind, namespace) + "?" + urlencode(query), headers=self._headers())
+            connection.request("GET", path + ("?" + urlencode(query) if query else ""), headers=self._headers())
             answer = connection.getresponse()
             if answer.status != 200:
                 raise _error(answer.status, answer.read())
             for line in answer:
-                event = json.loads(line)
-                yield event["type"], event["object"]
+                yield str(line, "utf-8", "replace")
         finally:
             connection.close()
 
