@@ -1,8 +1,9 @@
 """What the service adds to the engine: latency of tokens, and processor time of the front end for a message.
 
-1. The embedded model in process and through `lepton serve`, the same requests at 1 and at 16 streams, in alternating
-   rounds: what is added to the median time to first token and to the median time between tokens; and the 99th
-   percentile of the first token.
+1. A model in process and through `lepton serve`, the same requests in alternating rounds: the embedded one (a step takes
+   half a millisecond) at 1 stream, the 135M shape at 1 and at 16: what is added to the median time to first token and to the median time between tokens; and the 99th
+   percentile of the first token. Beside them, as the floor of any service on this stack, a bare `grpc.aio` server in a
+   process of its own that answers at once with messages of the same size.
 2. A stub in the place of the engine (`benchmarks.stub_engine`) paces 1, 16 and 256 streams at 20 tokens/s each: how
    long a token is on its way from the stub's hands to the client's, how many of the paced tokens came, and messages
    per second of processor time of the front end. The stub's client is a process of its own.
@@ -16,16 +17,18 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 
 from benchmarks import common
 from benchmarks.served import serving
+from benchmarks.shapes import checkpoint
 from benchmarks.stub_engine import age, stub_serving
 from lepton_engine import embedded
 from lepton_engine.engine import AsyncLeptonEngine
@@ -33,11 +36,16 @@ from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_service.client import AsyncLeptonClient
 from lepton_service.load_report import percentile
 
-STREAMS = (1, 16)
+WORKS = (("embedded", 1), ("135M", 1), ("135M", 16))  # model and streams
 PACED = (1, 16, 256)
 RATE = 20.0
-PROMPT, OUTPUT = 32, 32
+WARM_UP = 3.0  # seconds
+PROMPT = 32
+OUTPUTS = (16, 48)  # drawn between them, so that streams do not begin together for ever
 VOCABULARY = 3000
+BARE_METHOD = "/bare.Service/Answer"
+BARE_SIZES = (80, 30)  # bytes of the messages that tell of the start and of a token
+KV_CACHE = 128 << 20  # bytes; little enough that the warm-up has touched all of it
 
 
 @dataclass
@@ -65,7 +73,7 @@ class Paced:
     front_cpu: float
 
 
-Tokens = Callable[[list[int]], AsyncIterator[int]]
+Tokens = Callable[[list[int], int], AsyncIterator[int]]
 
 
 def main() -> int:
@@ -79,11 +87,13 @@ def main() -> int:
     seconds = args.seconds or (2.0 if args.quick else 10.0)
     rows: list[common.Row] = []
     if args.only != "stub":
-        rows += asyncio.run(model_part(rounds, seconds))
+        for model in dict.fromkeys(model for model, _ in WORKS):
+            rows += asyncio.run(model_part(model, rounds, seconds))
     if args.only != "model":
         rows += stub_part(rounds, seconds, args.profile)
     notes = [
-        f"{rounds} rounds of {seconds:g} s, medians of the rounds; prompts of {PROMPT}, outputs of {OUTPUT} tokens; "
+        f"{rounds} rounds of {seconds:g} s, medians of the rounds; prompts of {PROMPT} tokens, "
+        f"outputs of {OUTPUTS[0]} to {OUTPUTS[1]}; "
         "clients, front end and engine share the cores",
         "targets: first token +1 ms at the median and +5 ms at the 99th percentile, between tokens +0.3 ms; at 256 "
         "streams p99 15 ms, at most 5 % loss; 10,000 messages a second of a core",
@@ -94,51 +104,101 @@ def main() -> int:
 
 def row(work: str, system: str, value: float, unit: str) -> common.Row:
     """A figure of the table."""
-    weights = "embedded bfloat16" if "stub" not in system else "none"
+    weights = "none" if "stub" in system or "bare" in system else "bfloat16"
     versions = common.versions("lepton-engine", "lepton-service", "grpcio")
     return common.Row(work, system, weights, value, unit, versions=versions)
 
 
-async def model_part(rounds: int, seconds: float) -> list[common.Row]:
-    """The embedded model in process and through gRPC."""
-    engine = AsyncLeptonEngine(embedded.path(), num_threads=1, enable_prefix_caching=False)
+async def model_part(model: str, rounds: int, seconds: float) -> list[common.Row]:
+    """A model in process and through gRPC."""
+    folder = embedded.path() if model == "embedded" else checkpoint(model)
+    loads = [streams for name, streams in WORKS if name == model]
+    engine = AsyncLeptonEngine(folder, num_threads=1, kv_cache_memory=KV_CACHE)
     await engine.start()
-    params = SamplingParams(max_tokens=OUTPUT, ignore_eos=True, temperature=0.0, output_kind=OutputKind.DELTA)
-    sides: dict[str, dict[int, list[Times]]] = {name: {n: [] for n in STREAMS} for name in ("in process", "gRPC")}
-    with serving("--max-connection-age", "0") as server:
-        async with AsyncLeptonClient(server.target) as client:
+    names = ("in process", "gRPC", "bare gRPC")
+    sides: dict[str, dict[int, list[Times]]] = {name: {n: [] for n in loads} for name in names}
+    flags = ("--max-connection-age", "0", "--kv-cache-memory", str(KV_CACHE))
+    with serving(*flags, model=folder) as server, bare_server() as bare:
+        async with AsyncLeptonClient(server.target) as client, grpc.aio.insecure_channel(bare) as channel:
 
-            async def direct(prompt: list[int]) -> AsyncIterator[int]:
+            async def direct(prompt: list[int], tokens: int) -> AsyncIterator[int]:
+                params = SamplingParams(
+                    max_tokens=tokens, ignore_eos=True, temperature=0.0, output_kind=OutputKind.DELTA
+                )
                 async with aclosing(engine.generate(prompt, params)) as outputs:
                     async for output in outputs:
                         yield sum(len(part.token_ids) for part in output.outputs)
 
-            async def through(prompt: list[int]) -> AsyncIterator[int]:
-                async for event in client.generate(prompt, max_tokens=OUTPUT, ignore_eos=True, temperature=0.0):
+            async def through(prompt: list[int], tokens: int) -> AsyncIterator[int]:
+                async for event in client.generate(prompt, max_tokens=tokens, ignore_eos=True, temperature=0.0):
                     yield len(event.delta.token_ids)
 
-            ways: tuple[tuple[str, Tokens], ...] = (("in process", direct), ("gRPC", through))
+            answer: Any = channel.unary_stream(BARE_METHOD)
+
+            async def echoed(prompt: list[int], tokens: int) -> AsyncIterator[int]:
+                async for _ in answer(bytes(4 * len(prompt))):
+                    yield 1
+
+            ways: tuple[tuple[str, Tokens], ...] = tuple(zip(names, (direct, through, echoed), strict=True))
             for number in range(rounds + 1):
-                for streams in STREAMS:
+                for streams in loads:
                     for name, way in ways:
-                        span = seconds if number else 0.5
+                        span = seconds if number else WARM_UP
                         times = await measured(way, streams, span, number)
                         if number:
                             sides[name][streams].append(times)
     await engine.shutdown()
     rows = []
-    for streams in STREAMS:
+    for streams in loads:
         for what, kind, quantile in (("first token", "first", 50), ("first token", "first", 99), ("gap", "gaps", 50)):
             values = {
                 name: [percentile(getattr(times, kind), quantile) * 1000 for times in of[streams]]
                 for name, of in sides.items()
             }
-            work = f"{streams} streams, {what} p{quantile}"
+            work = f"{model}, {streams} streams, {what} p{quantile}"
+            if kind == "gaps":
+                del values["bare gRPC"]  # its messages follow each other at once
             for name, found in values.items():
                 rows.append(row(work, name, common.median(found), "ms"))
             added = [b - a for a, b in zip(values["in process"], values["gRPC"], strict=True)]
             rows.append(row(work, "added", common.median(added), "ms"))
     return rows
+
+
+@contextmanager
+def bare_server() -> Iterator[str]:
+    """A `grpc.aio` server in a process of its own that does nothing but answer: its address."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs,))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _answer(pipe: Any) -> None:
+    import uvloop
+
+    async def answers(request: bytes, context: Any) -> None:
+        await context.send_initial_metadata((("x-request-id", "0" * 32),))
+        for size in BARE_SIZES:
+            await context.write(bytes(size))
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        service, method = BARE_METHOD[1:].split("/")
+        handlers: Any = {method: grpc.unary_stream_rpc_method_handler(answers)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        pipe.send(f"127.0.0.1:{port}")
+        await server.wait_for_termination()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 async def measured(way: Tokens, streams: int, seconds: float, seed: int) -> Times:
@@ -152,7 +212,7 @@ async def measured(way: Tokens, streams: int, seconds: float, seed: int) -> Time
             prompt = [source.randrange(5, VOCABULARY) for _ in range(PROMPT)]
             last = began = time.perf_counter()
             first = True
-            async for count in way(prompt):
+            async for count in way(prompt, source.randint(*OUTPUTS)):
                 if not count:
                     continue
                 now = time.perf_counter()

@@ -92,12 +92,11 @@ class EngineCore:
             for client in transport.lost_clients():
                 self.drop_client(client)
             self._reload_limits()
-            self.step()
+            self.step(transport)
             if self._recorded and self._recorder is not None and not self.scheduler.has_work:
                 self._recorded = []
                 self._recorder.clear()
-            for client, replies in self.take_replies().items():
-                transport.send_replies(client, replies)
+            self._tell(transport)
 
     def _patience(self) -> float:
         if self.scheduler.has_work or self._in_flight:
@@ -215,8 +214,12 @@ class EngineCore:
             self._grammars.cancel(key)
         self._outbox.pop(client, None)
 
-    def step(self) -> None:
-        """Schedule and launch the next step, then settle the one before it (or this one, without overlap)."""
+    def step(self, transport: Transport | None = None) -> None:
+        """Schedule and launch the next step, then settle the one before it (or this one, without overlap).
+
+        Args:
+            transport: told who has been admitted and who begins to run while the step is still to be computed.
+        """
         began = time.monotonic()
         if self._energy is not None and self._in_flight is None:
             self._energy.begin(began)
@@ -224,6 +227,8 @@ class EngineCore:
             self._admit_compiled(began)
         self._draft()
         plan = self._plan(began)
+        if transport is not None and plan.scheduled:
+            self._tell(transport)
         launched = self._launch(plan) if plan.scheduled else None
         if self._in_flight is not None:
             before, self._in_flight = self._in_flight, None
@@ -238,10 +243,6 @@ class EngineCore:
             elif (crash := self._settle(plan, launched, began)) is not None:
                 self._recover(crash, plan)
             self._figures.launched(time.monotonic() - began)
-        for client, event in self.scheduler.take_events():
-            if self._energy is not None:
-                self._account(self._energy, client, event)
-            self._outbox[client].append(event)
 
     def _charge(self, energy: EnergyLedger, plan: StepPlan) -> None:
         """Note for whom a step was computed. Who may end by a stop string, which is seen elsewhere, hears of it."""
@@ -345,8 +346,16 @@ class EngineCore:
                 self.scheduler.isolate(entry.sequence.request)
         self._isolation.settle()
 
+    def _tell(self, transport: Transport) -> None:
+        for client, replies in self.take_replies().items():
+            transport.send_replies(client, replies)
+
     def take_replies(self) -> dict[str, list[Reply]]:
         """What is to be told to whom since the last call."""
+        for client, event in self.scheduler.take_events():
+            if self._energy is not None:
+                self._account(self._energy, client, event)
+            self._outbox[client].append(event)
         outbox, self._outbox = self._outbox, defaultdict(list)
         return dict(outbox)
 

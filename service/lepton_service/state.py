@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lepton.v1.model_pb2 import ModelState
@@ -41,6 +41,7 @@ class ServerState:
         restarts: how often the engine was started again.
         observer: is told of calls, where there is telemetry; set before the listeners are made.
         health: the board that the health service reads.
+        on_ready: called when the model is loaded, before the first request is taken; None does nothing.
         max_stream_seconds: bound of a stream; None for no bound.
     """
 
@@ -55,6 +56,7 @@ class ServerState:
         self.restarts = 0
         self.observer: CallObserver | None = None
         self.health = HealthBoard()
+        self.on_ready: Callable[[], None] | None = None
         self.retry_at = 0.0
         self._request_ids: set[tuple[str, str]] = set()
 
@@ -64,6 +66,8 @@ class ServerState:
             self.started = time.time()
             self.restarts += 1
         self.engine = engine
+        if self.on_ready is not None:
+            self.on_ready()
         self.phase = Phase.READY
         if not self.draining:
             self.health.set_named(SERVING)

@@ -18,6 +18,8 @@ def bad_word_token_ids(tokenizer: Tokenizer, bad_words: Sequence[str]) -> list[t
     Raises:
         InvalidRequestError: a text that the tokenizer turns into no token.
     """
+    if not bad_words:
+        return []
     anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
     found: dict[tuple[int, ...], None] = {}
     for word in bad_words:

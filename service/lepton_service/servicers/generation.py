@@ -192,16 +192,22 @@ class _Stream:
         self._model = model
         self._context = context
         self._generated = [0] * work.params.n
-        self._begun = False
+        self._begun = self._scored = False
         self._calls = ToolCalls(work.tools, work.skip_special_tokens)
 
     async def send(self, output: RequestOutput) -> None:
-        """Writes what is new, the beginning of the request before the first of it."""
+        """Writes what is new: how the request began, while its first step is computed, then what it generates."""
+        metrics = output.metrics
+        if not self._begun and (output.outputs or (metrics is not None and metrics.first_scheduled_time is not None)):
+            self._begun = True
+            started = events.started(output, self._work.arrival.request_id, self._model, self._request.output)
+            await self._context.write(GenerateResponse(started=started))
         if not output.outputs:
             return
-        if not self._begun:
-            self._begun = True
-            await self._begin(output)
+        if not self._scored:
+            self._scored = True
+            for scored in events.prompt_logprobs(output, self._work.params.prompt_logprobs):
+                await self._context.write(GenerateResponse(prompt_logprobs=scored))
         write, work = self._context.write, self._work
         for part in output.outputs:
             self._generated[part.index] += len(part.token_ids)
@@ -216,9 +222,3 @@ class _Stream:
         if call is not None:
             call.generated_tokens = sum(self._generated)
             call.note_output(output)
-
-    async def _begin(self, output: RequestOutput) -> None:
-        started = events.started(output, self._work.arrival.request_id, self._model, self._request.output)
-        await self._context.write(GenerateResponse(started=started))
-        for part in events.prompt_logprobs(output, self._work.params.prompt_logprobs):
-            await self._context.write(GenerateResponse(prompt_logprobs=part))

@@ -206,5 +206,5 @@ def test_the_result_of_a_tool_goes_back(ai: openai.OpenAI) -> None:
         model="tiny", messages=messages, tools=[WEATHER], tool_choice="none", max_completion_tokens=4
     )
     assert found.usage is not None
-    assert found.usage.completion_tokens == 4
+    assert 1 <= found.usage.completion_tokens <= 4  # the model may draw its end
     assert found.choices[0].message.tool_calls is None
