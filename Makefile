@@ -68,6 +68,10 @@ lint-protos: setup
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/lepton.v1.binpb
 
+.PHONY: chart
+chart: setup  ## what charts/lepton holds of the operator, the service, and the comments in its values.yaml
+	$(BIN)/python -m charts.generate
+
 .PHONY: test-operator
 test-operator: setup  ## the operator's tests, on a real control plane (the first run builds Kubernetes: some minutes)
 	$(BIN)/python -m pytest tests/operator tests/cluster $(PYTEST_ARGS)
