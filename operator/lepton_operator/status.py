@@ -162,12 +162,8 @@ def _ready(observed: Observed, plan: Plan, outcome: Outcome) -> Verdict:
     degraded, reason, message = _degraded(observed, plan, outcome)
     if degraded:
         return False, reason, message
-    progressing, reason, message = _progressing(observed, plan)
-    return (
-        False,
-        reason if progressing else Reason.REPLICAS_NOT_READY,
-        message if progressing else "not all pods are ready",
-    )
+    _, reason, message = _progressing(observed, plan)  # What is neither settled nor wrong is under way.
+    return False, reason, message
 
 
 def _progressing(observed: Observed, plan: Plan) -> Verdict:

@@ -18,7 +18,7 @@ class ConditionType(Enum):
 
 
 class Reason(Enum):
-    """Why a condition is as it is. docs/operator.md explains each."""
+    """Why a condition is as it is. docs/operate.md explains each."""
 
     # Available
     PODS_SERVING = "PodsServing"
@@ -26,7 +26,6 @@ class Reason(Enum):
     STOPPED = "Stopped"
     # Ready, Progressing
     ALL_REPLICAS_READY = "AllReplicasReady"
-    REPLICAS_NOT_READY = "ReplicasNotReady"
     CREATING = "Creating"
     ROLLING_OUT = "RollingOut"
     SCALING = "Scaling"
