@@ -21,7 +21,9 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lepton" / "cluster"
 MODULE = Path(__file__).parent / "programs"
+NODES_MODULE = Path(__file__).parent / "nodes" / "programs"
 KUBERNETES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+NODES = ("coredns", "echo", "gpus", "pause")
 TOOLS = {
     "kwok": "sigs.k8s.io/kwok/cmd/kwok@v0.8.0",
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
@@ -66,6 +68,9 @@ def program(name: str) -> Path:
     """
     if name in KUBERNETES:
         return build_once(f"kubernetes-{kubernetes_version()}", _key(), _build_kubernetes) / name
+    if name in NODES:
+        files = (path for path in sorted(NODES_MODULE.rglob("*")) if path.suffix in (".go", ".mod", ".sum"))
+        return build_once("nodes", fingerprint(*(path.read_bytes() for path in files)), _build_nodes) / name
     module = TOOLS[name]
     version = module.rpartition("@")[2]
     return build_once(f"{name}-{version}", fingerprint(module), lambda go, into: _install(go, module, into)) / name
@@ -135,6 +140,11 @@ def _build_kubernetes(go: Go, into: Path) -> None:
     run_go([go.program, "build", *_kubernetes_flags(), "-o", str(into / "cluster"), "."], go, cwd=MODULE)
     for name in KUBERNETES:
         (into / name).symlink_to("cluster")
+
+
+def _build_nodes(go: Go, into: Path) -> None:
+    command = [go.program, "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{into}{os.sep}", "./..."]
+    run_go(command, go, cwd=NODES_MODULE)
 
 
 def _install(go: Go, module: str, into: Path) -> None:

@@ -48,16 +48,24 @@ class Program:
 class ControlPlane:
     """etcd and the API server; with all programs also the controllers, the scheduler, and kwok for nodes and pods.
 
-    Everything listens on 127.0.0.1 and speaks TLS with client certificates; RBAC is on, and every write is audited.
+    Everything listens on 127.0.0.1 (the API server on `address`) and speaks TLS with client certificates; RBAC is on,
+    and every write is audited.
 
     Args:
         programs: paths by name; of CONTROLLERS those that are missing are not started.
         namespace: where it runs; None: on the machine's own loopback.
-        flags: more flags for a program, by its name.
+        flags: more flags for a program, by its name; a later one wins over an earlier one.
+        address: of the API server, as all who use it know it.
+        audit_policy: what the API server logs.
     """
 
     def __init__(
-        self, programs: dict[str, Path], namespaced: bool = True, flags: dict[str, Sequence[str]] | None = None
+        self,
+        programs: dict[str, Path],
+        namespaced: bool = True,
+        flags: dict[str, Sequence[str]] | None = None,
+        address: str = "127.0.0.1",
+        audit_policy: Object = AUDIT_POLICY,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lepton-cluster-"))
         self.janitor = Janitor()
@@ -66,6 +74,8 @@ class ControlPlane:
         self.namespace: Namespace | None = None
         self._paths = programs
         self._flags = flags or {}
+        self._address = address
+        self._audit_policy = audit_policy
         self.controllers = all(name in programs for name in CONTROLLERS)
         try:
             if namespaced:
@@ -79,20 +89,23 @@ class ControlPlane:
     def _start(self) -> None:
         keys = self._authority = Authority(self.folder / "keys")
         self._port, etcd, peer = free_ports(3)
-        hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1"]
+        names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+        hosts = [*{"127.0.0.1": None, self._address: None}, *names, "10.96.0.1"]
         self._serving = keys.sign("server", "kube-apiserver", hosts=hosts)
+        self._kubelets = keys.sign("kubelets", "kube-apiserver-kubelet-client", ["system:masters"])
         self._tokens = keys.key("service-accounts")
-        self.server = f"https://127.0.0.1:{self._port}"
+        self.server = f"https://{self._address}:{self._port}"
         self._launch("etcd", self._etcd_flags(etcd, peer))
         self.audit_log = self.folder / "audit.log"
         self._launch("kube-apiserver", self._api_server_flags(etcd))
         self.api = Api(self.access("tests-admin", ["system:masters"]))
         self.wait_ready()
         self.audit = Audit(self.audit_log)
-        if self.controllers:
-            self._launch("kube-controller-manager", self._controller_manager_flags())
-            self._launch("kube-scheduler", self._scheduler_flags())
-            self._launch("kwok", self._kwok_flags())
+        flags = (self._controller_manager_flags, self._scheduler_flags, self._kwok_flags)
+        for name, of_program in zip(CONTROLLERS, flags, strict=True):
+            if name in self._paths:
+                self._launch(name, of_program())
+        if "kube-controller-manager" in self.programs:
             account = "the ServiceAccount that pods need"
             eventually(lambda: self.api.find("ServiceAccount", "default"), account, every=0.05)
 
@@ -130,6 +143,11 @@ class ControlPlane:
         """A client certificate for somebody, as a way to the API."""
         pair = self._authority.sign(f"client-{user.replace(':', '-')}", user, groups)
         return self._access(pair)
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the authority that signed all the others."""
+        return self._authority.pair.certificate
 
     @property
     def serving(self) -> Pair:
@@ -177,7 +195,8 @@ class ControlPlane:
         path.write_text(json.dumps(content))  # JSON is YAML.
         return str(path)
 
-    def _kubeconfig(self, name: str, user: str, groups: Sequence[str] = ()) -> str:
+    def kubeconfig(self, name: str, user: str, groups: Sequence[str] = ()) -> str:
+        """The path of a new kubeconfig file for somebody."""
         pair = self._authority.sign(name, user, groups)
         return str(self._access(pair).write(self.folder / f"{name}.kubeconfig"))
 
@@ -203,8 +222,10 @@ class ControlPlane:
             f"--etcd-cafile={ca}",
             f"--etcd-certfile={pair.certificate}",
             f"--etcd-keyfile={pair.key}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
+            f"--kubelet-client-certificate={self._kubelets.certificate}",
+            f"--kubelet-client-key={self._kubelets.key}",
             "--endpoint-reconciler-type=none",
             f"--secure-port={self._port}",
             f"--tls-cert-file={pair.certificate}",
@@ -216,7 +237,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={self._tokens}",
             f"--service-account-key-file={self._tokens}",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
-            f"--audit-policy-file={self._write('audit-policy.json', AUDIT_POLICY)}",
+            f"--audit-policy-file={self._write('audit-policy.json', self._audit_policy)}",
             f"--audit-log-path={self.audit_log}",
             "--audit-log-maxsize=100000",  # MB: it is read as one file.
             "--profiling=false",
@@ -224,7 +245,7 @@ class ControlPlane:
 
     def _controller_manager_flags(self) -> list[str]:
         return [
-            f"--kubeconfig={self._kubeconfig('controller-manager', 'system:kube-controller-manager')}",
+            f"--kubeconfig={self.kubeconfig('controller-manager', 'system:kube-controller-manager')}",
             f"--root-ca-file={self._authority.pair.certificate}",
             f"--service-account-private-key-file={self._tokens}",
             "--use-service-account-credentials",
@@ -244,7 +265,7 @@ class ControlPlane:
             "kind": "KubeSchedulerConfiguration",
             "leaderElection": {"leaderElect": False},
             "clientConnection": {
-                "kubeconfig": self._kubeconfig("scheduler", "system:kube-scheduler"),
+                "kubeconfig": self.kubeconfig("scheduler", "system:kube-scheduler"),
                 "qps": 500,
                 "burst": 1000,
             },
@@ -253,7 +274,7 @@ class ControlPlane:
 
     def _kwok_flags(self) -> list[str]:
         return [
-            f"--kubeconfig={self._kubeconfig('kwok', 'kwok', ['system:masters'])}",
+            f"--kubeconfig={self.kubeconfig('kwok', 'kwok', ['system:masters'])}",
             f"--config={self._write_all('stages.yaml', STAGES)}",
             "--manage-all-nodes",
             f"--cidr={POD_RANGE}",
