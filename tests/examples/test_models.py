@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import build
 from tests.cluster.api import Api, Object, eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.models import wait_ready
@@ -140,3 +141,14 @@ def test_every_model_of_an_example_has_a_name_of_its_own() -> None:
         if document and document["kind"] == "LeptonModel"
     ]
     assert len(found) == len(set(found))
+
+
+def test_the_namespaced_values_install_roles_in_one_namespace_only() -> None:
+    values = FOLDER / "namespaced" / "values.yaml"
+    chart = FOLDER.parents[1] / "charts" / "lepton"
+    command = [str(build.program("helm")), "template", "lepton", str(chart), "--namespace=team-a", f"--values={values}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    objects = [document for document in yaml.safe_load_all(done.stdout) if document]
+    assert {found["metadata"].get("namespace") for found in objects} == {"team-a"}
+    assert not {found["kind"] for found in objects} & {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
