@@ -72,6 +72,11 @@ lint-protos: setup
 chart: setup  ## what charts/lepton holds of the operator, the service, and the comments in its values.yaml
 	$(BIN)/python -m charts.generate
 
+.PHONY: images
+IMAGES ?= operator server-cpu
+images: setup  ## container images, as archives in ~/.cache/lepton/images (needs root); IMAGES=server for the one with CUDA
+	$(BIN)/python -m images $(IMAGES)
+
 .PHONY: test-operator
 test-operator: setup  ## the operator's tests, on a real control plane (the first run builds Kubernetes: some minutes)
 	$(BIN)/python -m pytest tests/operator tests/cluster $(PYTEST_ARGS)
