@@ -87,3 +87,15 @@ GPU_ARGS ?=
 .PHONY: gpu
 gpu:  ## check and measure on a machine with a GPU, by PY=python3 as it is; GPU_ARGS="--part decode"
 	PYTHONPATH=engine:protos:service:.:$(PYTHONPATH) $(PY) -m benchmarks.gpu $(GPU_ARGS)
+
+# Real nodes on this machine: packages, namespaces, mounts. Debian packages that are missing are named, then installed.
+E2E_ARGS ?=
+.PHONY: e2e e2e-full root
+root:
+	@test "$$(id -u)" = 0 || { echo "real nodes need root (namespaces, mounts, cgroups): run this as root"; exit 1; }
+
+e2e: root setup  ## real nodes, images and chart, from install to streams that survive; as root, some minutes
+	LEPTON_E2E=quick $(BIN)/python -m pytest tests/cluster/nodes tests/e2e $(E2E_ARGS)
+
+e2e-full: root setup  ## the same with all streams, rollouts and scale-downs of the figures in docs; about an hour
+	LEPTON_E2E=full $(BIN)/python -m pytest tests/cluster/nodes tests/e2e $(E2E_ARGS)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -145,10 +146,8 @@ class RunningNode:
         """kill -9 of everything, and wait until nothing of it is left but the disk."""
         if self._init is None:
             return
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, 9)
-        self._init.kill()
+        # By its id while its parent, `unshare`, has not reaped it; that ends when it has.
+        os.kill(self.pid, signal.SIGKILL) if self.pid else self._init.kill()
         self._init.wait()
         assert self._init.stdin is not None
         assert self._init.stdout is not None

@@ -1,0 +1,19 @@
+"""One cluster of real nodes for the tests of it. `make e2e` asks for them; nothing else collects them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.nodes.cluster import NodeCluster
+
+VARIABLE = "LEPTON_E2E"
+collect_ignore_glob = [] if os.environ.get(VARIABLE) else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[NodeCluster]:
+    """The cluster, with the image of `echo` on both nodes. Without root this fails: it never passes by skipping."""
+    with NodeCluster() as cluster:
+        cluster.import_program("echo")
+        yield cluster
