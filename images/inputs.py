@@ -9,6 +9,7 @@ from images.variants import Variant
 
 SHARED = ("constraints.txt", "images/build-constraints.txt", "images/inside")
 PACKAGES = {"protos": "lepton", "engine": "lepton_engine", "service": "lepton_service", "operator": "lepton_operator"}
+COMMANDS = Path(__file__).with_name("build.py")
 LEFT_OUT = frozenset({".so", ".pyc", ".pyo"})
 
 
@@ -24,8 +25,9 @@ def context_files(root: Path, variant: Variant) -> list[str]:
 
 
 def key(root: Path, variant: Variant, base: str) -> str:
-    """A short key of all that goes into an image: files, arguments, and the key of the base."""
+    """A short key of all that goes into an image: files, arguments, how they are built, and the key of the base."""
     digest = hashlib.sha256(repr((base, variant.tag(), sorted(variant.arguments.items()))).encode())
+    digest.update(COMMANDS.read_bytes())
     for name in context_files(root, variant):
         content = (root / name).read_bytes()
         digest.update(f"\0{name}\0{_mode(root / name):o}\0{len(content)}\0".encode())
