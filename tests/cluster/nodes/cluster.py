@@ -268,8 +268,8 @@ class NodeCluster(AbstractContextManager["NodeCluster"]):
         return self.plane.access(user, groups)
 
     def target(self, service: str, namespace: str = "default", port: int = 50051) -> str:
-        """A gRPC target for a client on the host, resolved by the cluster's own DNS (needs gRPC's c-ares resolver)."""
-        return f"dns://{self.dns}/{service}.{namespace}.svc.{dns.DOMAIN}:{port}"
+        """A gRPC target for a client on the host, resolved by the cluster's own DNS (by c-ares, gRPC's default)."""
+        return f"dns://{self.dns}:53/{service}.{namespace}.svc.{dns.DOMAIN}:{port}"
 
     def processes(self, pod: str, namespace: str = "default") -> list[int]:
         """Host process ids of a pod's containers, oldest first; its pause container is left out.

@@ -83,6 +83,11 @@ def fetch(url: str) -> str:
         return ""
 
 
+def answers(url: str, text: str) -> bool:
+    """Whether that answers at a URL."""
+    return fetch(url) == text
+
+
 def resident(pid: int) -> bool:
     """Whether a process is there."""
     return Path(f"/proc/{pid}").exists()

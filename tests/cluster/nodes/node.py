@@ -87,7 +87,7 @@ class RunningNode:
             self._commands["gpus"] = [str(self._programs["gpus"]), str(self._gpus)]
 
     def start(self) -> None:
-        """Start everything, and wait until containerd answers. Raises: NodesError, host.HostError."""
+        """Start everything, the others once containerd answers. Raises: NodesError, host.HostError."""
         spaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
         with open(self.folder / "init.log", "ab") as log:
             self._init = subprocess.Popen(
@@ -112,7 +112,8 @@ class RunningNode:
             raise NodesError(f"{self.place.name} cannot be set up:\n{self.log('init')}")
         for name, command in self._commands.items():
             self._tell(json.dumps({"start": name, "command": command}))
-        eventually(lambda: self._answers(), f"containerd of {self.place.name}:\n{self.log('containerd')}", 60)
+            if name == "containerd":  # A kubelet ends that finds none.
+                self._wait_for_containerd()
 
     def _connect(self) -> None:
         host.run("ip", "link", "add", self.place.link, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
@@ -126,6 +127,12 @@ class RunningNode:
         ]
         host.run("nsenter", f"--net=/proc/{self.pid}/ns/net", "ip", "-batch", "-", given="\n".join(lines))
         host.run("ip", "route", "replace", self.place.pods, "via", self.place.address)
+
+    def _wait_for_containerd(self) -> None:
+        try:
+            eventually(self._answers, f"containerd of {self.place.name}", 60)
+        except AssertionError as error:
+            raise NodesError(f"{error}\n{self.log('init')}\n{self.log('containerd')}") from error
 
     def _answers(self) -> bool:
         try:
@@ -146,8 +153,12 @@ class RunningNode:
         """kill -9 of everything, and wait until nothing of it is left but the disk."""
         if self._init is None:
             return
-        # By its id while its parent, `unshare`, has not reaped it; that ends when it has.
-        os.kill(self.pid, signal.SIGKILL) if self.pid else self._init.kill()
+        # `unshare` is its parent, and ends when it has reaped it: while that is there, the id is nobody else's.
+        if self.pid and self._init.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        else:
+            self._init.kill()
         self._init.wait()
         assert self._init.stdin is not None
         assert self._init.stdout is not None

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -57,7 +58,8 @@ def test_pods_reach_each_other_by_service_and_name_and_the_host_reaches_them(
     eventually(lambda: echo.fetch(f"http://{address}:8080/") == "b", "the service answers the host")
     name = f"b.{namespace}.svc.cluster.local"
     for host in (address, name):  # From a pod to the other node's pod.
-        eventually(lambda host=host: echo.fetch(f"http://{a}:8080/?url=http://{host}:8080/") == "b", f"{host} answers")
+        url = f"http://{a}:8080/?url=http://{host}:8080/"
+        eventually(partial(echo.answers, url, "b"), f"{host} answers a pod")
     (pid,) = nodes.processes("b", namespace)
     assert echo.resident(pid)
     assert nodes.kubectl("logs", "-n", namespace, "b") == ""
@@ -72,7 +74,7 @@ def test_a_client_on_the_host_resolves_names_by_the_cluster(nodes: NodeCluster, 
     def says() -> str:
         with grpc.insecure_channel(nodes.target("c-headless", namespace, 9)) as channel:
             try:
-                channel.unary_unary("/a/b", None, None)(b"", timeout=5)
+                channel.unary_unary("/a/b", bytes, bytes)(b"", timeout=5)
             except grpc.RpcError as error:
                 return str(error)
         return ""
@@ -120,7 +122,7 @@ def test_a_drain_heeds_the_disruption_budget(nodes: NodeCluster, api: Api, names
     def ready() -> bool:
         status = api.get("Deployment", "web", namespace)["status"]
         allowed = api.get("PodDisruptionBudget", "web", namespace).get("status", {})
-        return status.get("readyReplicas") == 2 and allowed.get("currentHealthy") == 2
+        return bool(status.get("readyReplicas") == 2 and allowed.get("currentHealthy") == 2)
 
     eventually(ready, "two pods")
     drain = ("drain", "node-b", "--ignore-daemonsets", "--delete-emptydir-data", "--force")
