@@ -42,6 +42,8 @@ class _Spec(msgspec.Struct, rename="camel"):
 
 class _Meta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
 
 
 class _Lease(msgspec.Struct):
@@ -62,6 +64,7 @@ class Leadership:
         self.identity = f"{identity}_{uuid.uuid4().hex[:8]}"
         self._held_until = math.inf if settings is None else -math.inf
         self._version = ""
+        self._notes: dict[str, dict[str, str]] = {}  # Others' labels and annotations, which a replacement must keep.
         self._seen = ("", -math.inf)
         self._transitions = 0
         self._acquired = ""
@@ -114,7 +117,8 @@ class Leadership:
         left = self._seen[1] + duration - clock()
         if spec.holder_identity and left > 0:
             return min(settings.retry_period, left)
-        self._version, self._acquired = version, _now()
+        self._remember(lease.metadata)
+        self._acquired = _now()
         self._transitions = (spec.lease_transitions or 0) + 1
         began = clock()
         self._keep(await client.replace(path, self._body(settings, self.identity), gated=False), began, settings)
@@ -155,7 +159,7 @@ class Leadership:
             return
         if lease.spec.holder_identity != self.identity:
             self._lose(f"{lease.spec.holder_identity or 'nobody'} holds the Lease")
-        self._version = lease.metadata.resource_version
+        self._remember(lease.metadata)
 
     def _lose(self, why: str) -> None:
         self._held_until = -math.inf
@@ -173,11 +177,15 @@ class Leadership:
             _log.warning("the lease was not released", extra={"error": str(error)})
 
     def _keep(self, answer: bytes, began: float, settings: LeaseSettings) -> None:
-        self._version = msgspec.json.decode(answer, type=_Lease).metadata.resource_version
+        self._remember(msgspec.json.decode(answer, type=_Lease).metadata)
         self._held_until = began + settings.renew_deadline
 
+    def _remember(self, metadata: _Meta) -> None:
+        self._version = metadata.resource_version
+        self._notes = {"labels": metadata.labels, "annotations": metadata.annotations}
+
     def _body(self, settings: LeaseSettings, holder: str) -> dict[str, Any]:
-        metadata = {"name": settings.name, "namespace": self._namespace}
+        metadata: dict[str, Any] = {"name": settings.name, "namespace": self._namespace, **self._notes}
         if self._version:
             metadata["resourceVersion"] = self._version
         return {
