@@ -95,7 +95,7 @@ root:
 	@test "$$(id -u)" = 0 || { echo "real nodes need root (namespaces, mounts, cgroups): run this as root"; exit 1; }
 
 e2e: root setup  ## real nodes, images and chart, from install to streams that survive; as root, some minutes
-	LEPTON_E2E=quick $(BIN)/python -m pytest tests/cluster/nodes tests/e2e $(E2E_ARGS)
+	LEPTON_E2E=quick $(BIN)/python -m pytest tests/images tests/cluster/nodes tests/e2e $(E2E_ARGS)
 
 e2e-full: root setup  ## the same with all streams, rollouts and scale-downs of the figures in docs; about an hour
-	LEPTON_E2E=full $(BIN)/python -m pytest tests/cluster/nodes tests/e2e $(E2E_ARGS)
+	LEPTON_E2E=full $(BIN)/python -m pytest tests/images tests/cluster/nodes tests/e2e $(E2E_ARGS)

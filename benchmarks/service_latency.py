@@ -1,9 +1,10 @@
 """What the service adds to the engine: latency of tokens, and processor time of the front end for a message.
 
-1. A model in process and through `lepton serve`, the same requests in alternating rounds: the embedded one (a step takes
-   half a millisecond) at 1 stream, the 135M shape at 1 and at 16: what is added to the median time to first token and to the median time between tokens; and the 99th
-   percentile of the first token. Beside them, as the floor of any service on this stack, a bare `grpc.aio` server in a
-   process of its own that answers at once with messages of the same size.
+1. A model in process and through `lepton serve`, the same requests in alternating rounds: what is added to the median
+   time to first token and to the median time between tokens, and to the 99th percentile of the first token. The
+   embedded model (half a millisecond a step) at 1 stream, the 135M shape at 1 and at 16. Beside them, as the floor of
+   any service on this stack, a bare `grpc.aio` server in a process of its own, which answers at once with messages of
+   the same size.
 2. A stub in the place of the engine (`benchmarks.stub_engine`) paces 1, 16 and 256 streams at 20 tokens/s each: how
    long a token is on its way from the stub's hands to the client's, how many of the paced tokens came, and messages
    per second of processor time of the front end. The stub's client is a process of its own.

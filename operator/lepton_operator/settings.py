@@ -17,7 +17,7 @@ class PodSettings:
         cluster_domain: suffix of Service names in `status.endpoint`; empty for the short form.
     """
 
-    server_image: str = f"lepton-server:{VERSION}"
+    server_image: str = f"lepton/server:{VERSION}"
     default_args: tuple[str, ...] = ()
     operator_namespace: str = "lepton-system"
     operator_labels: dict[str, str] = field(default_factory=lambda: {"app.kubernetes.io/name": "lepton-operator"})

@@ -157,3 +157,13 @@ def test_values_are_checked_against_schemas() -> None:
     assert problems({"model": {"source": {"embedded": {}}}, "replicas": True}, schema)
     assert problems([], schema)
     assert not problems({"model": {"source": {"embedded": {}}}, "pod": {"resources": {"limits": {"cpu": 2}}}}, schema)
+
+
+@pytest.mark.parametrize("action", [[], ["run"], ["plan"], ["rbac"], ["crd"]])
+def test_help_is_printed(action: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*action, "--help")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "%(" not in text
+    assert ("app.kubernetes.io/name=lepton-operator" in text) == (action in ([], ["run"]))

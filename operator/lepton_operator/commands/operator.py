@@ -39,6 +39,8 @@ def _inherit_defaults(parser: argparse.ArgumentParser) -> None:
     """What was given before the action stays, unless it is given again after it."""
     for action in list(parser._actions):
         if action.dest not in ("help", "file"):
+            if action.help is not None:
+                action.help = action.help.replace("%(default)s", str(action.default))
             action.default = argparse.SUPPRESS
 
 
