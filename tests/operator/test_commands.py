@@ -166,4 +166,4 @@ def test_help_is_printed(action: list[str], capsys: pytest.CaptureFixture[str]) 
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert "%(" not in text
-    assert ("app.kubernetes.io/name=lepton-operator" in text) == (action in ([], ["run"]))
+    assert ("app.kubernetes.io/name=lepton-operator" in text) == (action in ([], ["run"], ["plan"]))
