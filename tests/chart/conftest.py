@@ -1,0 +1,80 @@
+"""Helm, and a control plane of the chart's own: it installs its own CRD and rights."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.chart.helm import Helm, HelmError
+from tests.cluster import build
+from tests.cluster.api import Api
+from tests.cluster.available import unavailable
+from tests.cluster.conftest import cluster, control_plane, programs
+from tests.cluster.control_plane import ControlPlane
+
+__all__ = ["cluster", "control_plane", "programs"]
+NUMBERS = itertools.count()
+
+
+def tool(name: str) -> Path:
+    """A program that tests build, or a skip where it cannot be had."""
+    try:
+        return build.program(name)
+    except (build.BuildError, OSError) as error:
+        unavailable(f"no {name} can be built here: {error}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm without a cluster."""
+    return Helm(tool("helm"), tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus' tool for rules."""
+    return tool("promtool")
+
+
+@pytest.fixture(scope="session")
+def releases(helm: Helm, cluster: ControlPlane) -> Helm:
+    """Helm as the administrator of a real control plane with nodes of kwok."""
+    return replace(helm, plane=cluster, kubeconfig=cluster.api.access.write(helm.home / "kubeconfig"))
+
+
+@pytest.fixture
+def api(cluster: ControlPlane, releases: Helm) -> Iterator[Api]:
+    """The cluster's administrator; no release and no CRD of LeptonModels is left when a test begins."""
+    yield cluster.api
+    for line in releases("list", "--all-namespaces", "--no-headers").splitlines():
+        name, namespace = line.split()[:2]
+        releases("uninstall", name, "--namespace", namespace, "--wait")
+    crd = "leptonmodels.lepton.dev"
+    if cluster.api.find("CustomResourceDefinition", crd) is not None:
+        cluster.api.delete("CustomResourceDefinition", crd, options={"propagationPolicy": "Foreground"})
+
+
+@pytest.fixture
+def home(api: Api, request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own."""
+    return namespace(api, request.node.name)
+
+
+def namespace(api: Api, name: str, labels: dict[str, str] | None = None) -> str:
+    """A new namespace named after this."""
+    made = re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-") + f"-{next(NUMBERS)}"
+    api.create({"kind": "Namespace", "metadata": {"name": made, "labels": labels or {}}})
+    return made
+
+
+def refusal(helm: Helm, *words: str, **more: object) -> str:
+    """What Helm says when it refuses, as it must."""
+    try:
+        said = helm(*words, **more)  # type: ignore[arg-type]
+    except HelmError as error:
+        return " ".join(str(error).split())
+    raise AssertionError(f"helm {' '.join(words)} refused nothing: {said}")
