@@ -56,7 +56,7 @@ class ServerOptions:
     min_ping_interval: float = 5.0
     keepalive_time: float = 30.0
     keepalive_timeout: float = 20.0
-    max_connection_age: float | None = 60.0
+    max_connection_age: float | None = 30.0
     reuse_port: bool = False
 
 

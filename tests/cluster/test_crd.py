@@ -212,7 +212,7 @@ def test_defaults_are_filled_in(created: Api) -> None:
     spec = created.create(model(autoscaling={"maxReplicas": 3}, gpu={}))["spec"]
     assert spec["replicas"] == 1
     assert spec["gpu"] == {"resource": "nvidia.com/gpu", "count": 1}
-    assert spec["drain"] == {"propagationSeconds": 5, "timeoutSeconds": 60}
+    assert spec["drain"] == {"propagationSeconds": 40, "timeoutSeconds": 60}
     assert spec["disruption"] == {"maxUnavailable": 1}
     assert spec["rollout"] == {"maxSurge": 1, "maxUnavailable": 0, "whenFull": "Wait", "onUpgrade": "Keep"}
     assert spec["autoscaling"] == {
@@ -268,7 +268,7 @@ def test_an_old_object_still_reads_after_the_schema_grew(installed: Api) -> None
         assert "drain" not in created["spec"]
         install(installed)
         found = eventually(lambda: _with(installed, "old", "drain"), "the new schema is served")
-        assert found["spec"]["drain"] == {"propagationSeconds": 5, "timeoutSeconds": 60}
+        assert found["spec"]["drain"] == {"propagationSeconds": 40, "timeoutSeconds": 60}
         installed.patch("LeptonModel", "old", {"metadata": {"labels": {"a": "b"}}})
         installed.patch("LeptonModel", "old", {"spec": {"replicas": 3}}, subresource="scale")
         assert installed.get("LeptonModel", "old")["spec"]["replicas"] == 3

@@ -1,18 +1,18 @@
 """The operator as it is run in other ways: by namespaces with Roles alone, and where PodMonitors exist."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from lepton_operator.rbac import rules
-from tests.cluster.api import Api, Object, eventually
+from tests.cluster.api import Api, eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.models import model, wait_ready
+from tests.cluster.monitors import MONITORS
+from tests.cluster.monitors import install as install_monitors
 from tests.cluster.operators import SHORT_LEASE, Operator
 
 TEAM = "lepton-team"
-MONITORS = "podmonitors.monitoring.coreos.com"
 
 
 @pytest.fixture(autouse=True)
@@ -64,27 +64,11 @@ def test_an_operator_of_namespaces_needs_roles_only(cluster: ControlPlane, insta
 
 @pytest.fixture
 def monitors(installed: Api) -> Iterator[str]:
-    """The API of PodMonitors, as the Prometheus operator installs it but for its schema."""
-    schema: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    names = {"plural": "podmonitors", "singular": "podmonitor", "kind": "PodMonitor", "listKind": "PodMonitorList"}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    body: Object = {
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": MONITORS},
-        "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
-    }
-    installed.apply(body)
-    eventually(lambda: served(installed), "PodMonitors are served")
+    """The API of PodMonitors."""
+    install_monitors(installed)
     yield MONITORS
     if installed.find("CustomResourceDefinition", MONITORS):
         installed.delete("CustomResourceDefinition", MONITORS)
-
-
-def served(api: Api) -> bool:
-    """Whether the API server knows PodMonitors now."""
-    found = api.find("CustomResourceDefinition", MONITORS) or {}
-    conditions = found.get("status", {}).get("conditions") or []  # null at first
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def test_pod_monitors_are_kept_where_they_exist(

@@ -73,6 +73,8 @@ def use(log: Path, users: Sequence[str]) -> Use:
         right = Right(about.get("apiGroup", ""), resource, event["verb"])
         denied = event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
         (forbidden if denied else used).add(right)
+        if event["verb"] == "patch" and (event.get("responseStatus") or {}).get("code") == 201:
+            used.add(Right(right.group, right.resource, "create"))  # An apply of what was not there needs both.
     return Use(frozenset(used), frozenset(forbidden))
 
 

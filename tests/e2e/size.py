@@ -20,7 +20,7 @@ class Size:
     clients: int
     rollouts: int
     scale_downs: int
-    seconds: tuple[float, float] = (21.0, 36.0)
+    seconds: tuple[float, float] = (20.0, 32.0)
 
 
 SIZES = {

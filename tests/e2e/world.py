@@ -133,7 +133,7 @@ def streaming(name: str, cpu: str, **spec: Any) -> Object:
             "args": ["--batch-invariant", "--num-threads=1", "--kv-cache-memory=256MiB"],
             "maxConcurrentStreams": 256,
         },
-        "drain": {"propagationSeconds": 5, "timeoutSeconds": DRAIN},
+        "drain": {"timeoutSeconds": DRAIN},
         "pod": {
             "resources": {
                 "requests": {"cpu": "50m", "memory": "256Mi"},

@@ -194,8 +194,14 @@ class Drain(Struct, frozen=True):
     """How a pod ends. Its termination grace is propagationSeconds + timeoutSeconds + 10 s."""
 
     propagation_seconds: Annotated[
-        int, meta("How long an ending pod goes on as before, while clients and endpoints learn.", ge=0, le=600)
-    ] = 5
+        int,
+        meta(
+            "How long an ending pod goes on as before, while clients and endpoints learn. Longer than the server's "
+            "--max-connection-age (30 s, give or take a tenth), when clients look addresses up anew, so that all have.",
+            ge=0,
+            le=600,
+        ),
+    ] = 40
     timeout_seconds: Annotated[int, meta("Then, how long running streams may take to end.", ge=0, le=86400)] = 60
 
 

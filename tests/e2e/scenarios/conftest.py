@@ -12,6 +12,7 @@ import pytest
 
 from images.build import build
 from images.variants import VARIANTS
+from tests.cluster import monitors
 from tests.cluster.nodes.cluster import NodeCluster
 from tests.e2e.figures import Figures, table
 from tests.e2e.size import asked, size
@@ -50,6 +51,7 @@ def world(figures: Figures) -> Iterator[World]:
         pytest.exit("the end-to-end tests start real nodes on this machine: run them as root", returncode=1)
     archives = [build(VARIANTS[name]) for name in IMAGES]
     with NodeCluster(audit_policy=AUDIT_POLICY) as cluster:
+        monitors.install(cluster.api)
         for name, archive in zip(IMAGES, archives, strict=True):
             began = time.monotonic()
             cluster.import_image(archive)
