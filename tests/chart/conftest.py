@@ -2,12 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.chart import prometheus_kinds
 from tests.chart.helm import Helm, HelmError
 from tests.cluster import build
 from tests.cluster.api import Api
@@ -21,10 +22,15 @@ NUMBERS = itertools.count()
 
 def tool(name: str) -> Path:
     """A program that tests build, or a skip where it cannot be had."""
+    return had(name, lambda: build.program(name))
+
+
+def had(what: str, make: Callable[[], Path]) -> Path:
+    """What tests build or download, or a skip where it cannot be had."""
     try:
-        return build.program(name)
+        return make()
     except (build.BuildError, OSError) as error:
-        unavailable(f"no {name} can be built here: {error}")
+        unavailable(f"{what} cannot be had here: {error}")
         raise
 
 
@@ -38,6 +44,12 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def promtool() -> Path:
     """Prometheus' tool for rules."""
     return tool("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The folder of the Prometheus operator's CRDs."""
+    return had("the Prometheus operator's CRDs", prometheus_kinds.files)
 
 
 @pytest.fixture(scope="session")

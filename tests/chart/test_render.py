@@ -432,5 +432,8 @@ def test_a_cluster_without_the_kinds_of_the_prometheus_operator(helm: Helm, valu
     assert f"set metrics.{value}.enabled=false" in said
 
 
-def test_lint_finds_nothing(helm: Helm) -> None:
-    assert "[WARNING]" not in helm("lint", "--strict", str(CHART))
+@pytest.mark.parametrize("toggle", TOGGLES)
+def test_lint_finds_nothing(helm: Helm, toggle: str) -> None:
+    said = helm("lint", "--strict", str(CHART), values=TOGGLES[toggle])
+    assert "[WARNING]" not in said
+    assert "0 chart(s) failed" in said
