@@ -1,6 +1,7 @@
 """Helm, and a control plane of the chart's own: it installs its own CRD and rights."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,12 +12,13 @@ import pytest
 from tests.chart import prometheus_kinds
 from tests.chart.helm import Helm, HelmError
 from tests.cluster import build
-from tests.cluster.api import Api
+from tests.cluster.api import Api, eventually
 from tests.cluster.available import unavailable
 from tests.cluster.conftest import cluster, control_plane, programs
 from tests.cluster.control_plane import ControlPlane
 
 __all__ = ["cluster", "control_plane", "programs"]
+CRD = "leptonmodels.lepton.dev"
 NUMBERS = itertools.count()
 
 
@@ -62,12 +64,11 @@ def releases(helm: Helm, cluster: ControlPlane) -> Helm:
 def api(cluster: ControlPlane, releases: Helm) -> Iterator[Api]:
     """The cluster's administrator; no release and no CRD of LeptonModels is left when a test begins."""
     yield cluster.api
-    for line in releases("list", "--all-namespaces", "--no-headers").splitlines():
-        name, namespace = line.split()[:2]
-        releases("uninstall", name, "--namespace", namespace, "--wait")
-    crd = "leptonmodels.lepton.dev"
-    if cluster.api.find("CustomResourceDefinition", crd) is not None:
-        cluster.api.delete("CustomResourceDefinition", crd, options={"propagationPolicy": "Foreground"})
+    for release in json.loads(releases("list", "--all-namespaces", "--output", "json")):
+        releases("uninstall", release["name"], "--namespace", release["namespace"], "--wait")
+    if cluster.api.find("CustomResourceDefinition", CRD) is not None:
+        cluster.api.delete("CustomResourceDefinition", CRD)
+    eventually(lambda: not prometheus_kinds.served(cluster.api, "LeptonModel"), "LeptonModels are gone")
 
 
 @pytest.fixture
@@ -80,6 +81,8 @@ def namespace(api: Api, name: str, labels: dict[str, str] | None = None) -> str:
     """A new namespace named after this."""
     made = re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-") + f"-{next(NUMBERS)}"
     api.create({"kind": "Namespace", "metadata": {"name": made, "labels": labels or {}}})
+    eventually(lambda: api.find("ServiceAccount", "default", made), "the ServiceAccount of all pods", every=0.02)
+    eventually(lambda: api.find("ConfigMap", "kube-root-ca.crt", made), "the certificate for all pods", every=0.02)
     return made
 
 
