@@ -102,7 +102,7 @@ capabilities:
 {{- $owner := printf "%s/%s" (get $notes "meta.helm.sh/release-namespace") (get $notes "meta.helm.sh/release-name") -}}
 {{- if ne $owner $mine -}}
 {{- $where := ternary (printf "the namespace %s" (default "" .metadata.namespace)) "all namespaces" (hasKey .metadata "namespace") -}}
-{{- fail (printf "the operator of the release %s looks after %s already, and two would fight over its models: uninstall that, or set watchNamespaces to others" $owner $where) -}}
+{{- fail (printf "the operator of the release %s looks after %s already, and two would fight over its models: uninstall that, or give each of them watchNamespaces of its own" $owner $where) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
