@@ -31,7 +31,7 @@ def alone(running: Operator) -> None:
 def pair(cluster: ControlPlane, installed: Api, alone: None) -> Iterator[tuple[Operator, Operator]]:
     """Two operators with the Lease as it is shipped; the first leads."""
     leader = Operator(cluster, "first", args=())
-    eventually(lambda: holder(installed).startswith("operator-first"), "the first leads", 30)
+    eventually(lambda: holder(installed).startswith("operator-first"), "the first leads")
     other = Operator(cluster, "second", args=())
     yield leader, other
     for one in (leader, other):
@@ -110,7 +110,7 @@ def test_a_leader_that_is_cut_off_ends_and_is_followed(
     leader = Operator(cluster, "cut", args=(), server=relay.server)
     other = None
     try:
-        eventually(lambda: holder(api).startswith("operator-cut"), "the first leads", 30)
+        eventually(lambda: holder(api).startswith("operator-cut"), "the first leads")
         other = Operator(cluster, "second", args=())
         api.create(model("m"), namespace)
         wait_ready(api, namespace)
