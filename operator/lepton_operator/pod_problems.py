@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from lepton_operator.api import Reason
 from lepton_operator.observed import Model, Pod
 
+MESSAGE_CHARACTERS = 1000
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 Problem = tuple[Reason, str]
 
@@ -52,7 +53,7 @@ def _problem(model: Model, pod: Pod, mount_failure: str | None) -> Problem | Non
             return Reason.SECRET_NOT_FOUND, _text(waiting.message, "a Secret or ConfigMap is missing")
         if waiting.reason == "CrashLoopBackOff":
             last = status.last_state.terminated
-            said = last.message if last is not None else ""
+            said = last.message.strip()[-MESSAGE_CHARACTERS:] if last is not None else ""  # an error comes last
             return Reason.CRASH_LOOPING, _text(said, f"container {status.name} ends again and again; see its log")
     if mount_failure is not None:
         lower = mount_failure.lower()
@@ -71,4 +72,4 @@ def _unschedulable(model: Model, message: str) -> Problem:
 
 def _text(message: str, otherwise: str) -> str:
     """The kubelet's sentence, or ours where it says nothing."""
-    return message.strip()[:1000] or otherwise
+    return message.strip()[:MESSAGE_CHARACTERS] or otherwise

@@ -25,7 +25,7 @@ def rules(namespaced: bool = False) -> list[dict[str, Any]]:
         _rule("networking.k8s.io", ["networkpolicies"], _OWN),
         _rule("batch", ["jobs"], _OWN),
         _rule("monitoring.coreos.com", ["podmonitors"], _OWN),
-        _rule("", ["pods"], [*_READ, "patch"]),
+        _rule("", ["pods"], ["list", "watch", "patch"]),
         _rule("", ["events"], ["list", "watch"]),
         _rule("events.k8s.io", ["events"], ["create"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "create", "update"]),

@@ -75,6 +75,9 @@ def pod_template(model: Model, settings: PodSettings, revision: str | None) -> M
                 "livenessProbe": _probe("", 10, 6),
                 "readinessProbe": _probe(GENERATION, PROBE_SECONDS, 2),
                 "lifecycle": _pre_stop(spec.drain.propagation_seconds),
+                # Of a server that cannot start, the end of its log is what the conditions tell.
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": restricted_container(),
                 "volumeMounts": mounts,
             }
