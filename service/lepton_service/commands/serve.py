@@ -240,7 +240,11 @@ def _run(args: argparse.Namespace, assignment: "Assignment | None") -> int:
 
 
 def _keep_what_is_loaded() -> None:
-    """Spares collections what has been loaded: a full one that looked at it would hold all streams up for 8 ms."""
+    """Spares collections what has been loaded: a full one that looked at it would hold all streams up for 8 ms.
+
+    What an engine that has ended left behind was spared, too, and goes now.
+    """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
