@@ -68,6 +68,8 @@ def api(cluster: ControlPlane, releases: Helm) -> Iterator[Api]:
         releases("uninstall", release["name"], "--namespace", release["namespace"], "--wait")
     if cluster.api.find("CustomResourceDefinition", CRD) is not None:
         cluster.api.delete("CustomResourceDefinition", CRD)
+    # No more served is not yet gone: while it terminates, applying it again would be lost.
+    eventually(lambda: cluster.api.find("CustomResourceDefinition", CRD) is None, "the CRD is gone")
     eventually(lambda: not prometheus_kinds.served(cluster.api, "LeptonModel"), "LeptonModels are gone")
 
 

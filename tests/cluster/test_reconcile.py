@@ -111,13 +111,14 @@ def test_edited_objects_are_repaired(api: Api, namespace: str) -> None:
     deployment = api.get("Deployment", "m", namespace)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     image = container["image"]
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     container["image"] = "evil"
-    deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 7
+    deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 47
     api.replace({"apiVersion": "apps/v1", "kind": "Deployment", **deployment})
 
     def repaired() -> bool:
         spec = api.get("Deployment", "m", namespace)["spec"]["template"]["spec"]
-        return bool(spec["containers"][0]["image"] == image and spec["terminationGracePeriodSeconds"] == 75)
+        return bool(spec["containers"][0]["image"] == image and spec["terminationGracePeriodSeconds"] == grace)
 
     eventually(repaired, "image and grace are as they were")
     api.patch("Service", "m-headless", {"spec": {"publishNotReadyAddresses": True}}, namespace)
@@ -132,7 +133,7 @@ def test_others_fields_are_left_alone(api: Api, namespace: str) -> None:
     sidecar = {"sidecar.istio.io/inject": "true"}
     body = {"spec": {"template": {"metadata": {"annotations": sidecar}}}, "metadata": {"labels": {"team": "red"}}}
     api.patch("Deployment", "m", body, namespace)
-    api.patch("LeptonModel", "m", {"spec": {"drain": {"timeoutSeconds": 30}}}, namespace)
+    api.patch("LeptonModel", "m", {"spec": {"drain": {"propagationSeconds": 5, "timeoutSeconds": 30}}}, namespace)
 
     def rolled() -> Object | None:
         found = api.get("Deployment", "m", namespace)
