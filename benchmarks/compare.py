@@ -45,7 +45,7 @@ def run(
                 values = ", ".join(f"{value:.0f} {what}" for what, value in counted.items())
                 notes.append(f"{shape} {weights}, {name}: {values}")
             notes.append(f"{shape} {weights}: {limits.Measured(tuple(played.limits)).note()}")
-            notes += [note for note in lineup.incomplete() if note not in notes]
+            notes += [note for note in lineup.notes if note not in notes]
     common.report(title, table, args.json, notes)
     if args.plot is not None:
         plots.draw(title, table, args.plot)

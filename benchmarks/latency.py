@@ -82,7 +82,7 @@ def main() -> int:
                     row = common.Row(work_name, entry.name, label, value, unit, ratio, peaks[entry.name], versions)
                     table.append(row)
             notes.append(f"{name} {weights}: {limits.Measured(tuple(machine)).note()}")
-            notes += [note for note in lineup.incomplete() if note not in notes]
+            notes += [note for note in lineup.notes if note not in notes]
     table.sort(key=lambda row: [DECODE, SHARE, FIRST].index(row.work.split(" ", 2)[2]))
     notes.append("lepton / it: above 1 is better for Lepton, for times too")
     common.report("Latency", table, args.json, notes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import common
 from benchmarks.shapes import SHAPES, Shape, checkpoint
-from benchmarks.systems import hf_transformers, lepton, llama_cpp, openvino_genai
+from benchmarks.systems import ctranslate2, hf_transformers, lepton, llama_cpp, onnxruntime_genai, openvino_genai
 from benchmarks.systems.environments import Peer, PeerUnavailable
 from benchmarks.systems.process import System, SystemProcess
 
@@ -17,8 +17,12 @@ TRANSFORMERS = "transformers"
 PEERS: dict[str, tuple[Peer, Callable[..., System]]] = {
     llama_cpp.PEER.name: (llama_cpp.PEER, llama_cpp.make),
     openvino_genai.PEER.name: (openvino_genai.PEER, openvino_genai.make),
+    ctranslate2.PEER.name: (ctranslate2.PEER, ctranslate2.make),
+    onnxruntime_genai.PEER.name: (onnxruntime_genai.PEER, onnxruntime_genai.make),
 }
 NAMES = (TRANSFORMERS, *PEERS)
+MAIN = (llama_cpp.PEER.name, openvino_genai.PEER.name)
+"""A table without these claims nothing."""
 WEIGHTS = ("bf16", "int8", "int4")
 # Like for like: the peers quantise the output layer too, and llama.cpp's Q4_0 has groups of 32.
 OURS = {"bf16": None, "int8": "int8+head", "int4": "int4-g32+head"}
@@ -30,10 +34,14 @@ BITS = {
     "int4-g32": (4.5, 8),
     "int4-g64": (4.25, 8),
     "int4-g128": (4.125, 8),
+    "int8-b32": (9, 9),
+    "int4-b32": (5, 5),
     "BF16": (16, 16),
     "Q8_0": (8.5, 8.5),
     "16-bit": (16, 16),
 }
+WHOLE = ("int8", "int4-g64", "int8-b32", "int4-b32")
+"""Peers' names of weights whose output layer is quantised too."""
 
 
 def bits(weights: str, shape: Shape) -> tuple[float, float]:
@@ -42,7 +50,7 @@ def bits(weights: str, shape: Shape) -> tuple[float, float]:
         return 4.5, 6.5625 if shape.hidden_size % 256 == 0 else 8.5
     base, plus, _ = weights.partition("+")
     layers, head = BITS[base.removesuffix("-w8a8")]
-    return layers, head if plus or not weights.startswith("int") or weights in ("int8", "int4-g64") else 16
+    return layers, head if plus or not weights.startswith("int") or weights in WHOLE else 16
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,10 @@ class Entry:
 
 @dataclass
 class Lineup:
-    """Lepton first, then its peers; `missing` says who is not there, and why."""
+    """Lepton first, then its peers; `notes` say who is not there, and why."""
 
     entries: list[Entry]
-    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @contextmanager
     def started(self, threads: int) -> Iterator[list[SystemProcess]]:
@@ -76,9 +84,9 @@ class Lineup:
                 stack.enter_context(SystemProcess(e.name, e.make, e.arguments, threads, e.python)) for e in self.entries
             ]
 
-    def incomplete(self) -> list[str]:
-        """Notes that the table has to carry."""
-        return [f"INCOMPLETE, so it claims nothing: {why}" for why in self.missing]
+    def lacks(self, name: str, why: str) -> None:
+        """A note that the table has to carry."""
+        self.notes.append(f"{'INCOMPLETE, so it claims nothing: ' if name in MAIN else ''}{name}: {why}")
 
 
 def add_options(parser: argparse.ArgumentParser, weights: str, shapes: str) -> None:
@@ -121,15 +129,17 @@ def line_up(args: argparse.Namespace, shape: str, weights: str, batched: bool = 
                 lineup.entries.append(Entry(name, weights, hf_transformers.make, {"folder": folder, **threads}))
             continue
         peer, make = PEERS[name]
-        if name not in args.peers:
-            lineup.missing.append(f"{name} was left out by --peers")
+        if weights not in peer.weights:
+            lineup.notes.append(f"{name} computes no {weights} on a CPU")
+        elif name not in args.peers:
+            lineup.lacks(name, "left out by --peers")
         elif args.quick and not peer.folder().exists():
-            lineup.missing.append(f"{name} is not installed, and --quick installs nothing")
+            lineup.lacks(name, "not installed, and --quick installs nothing")
         else:
             try:
                 converted = peer.checkpoint(folder, weights)
             except PeerUnavailable as error:
-                lineup.missing.append(f"{name}: {error}")
+                lineup.lacks(name, str(error))
                 continue
             arguments = {"folder": converted, **threads}
             entry = Entry(name, peer.weights[weights], make, arguments, peer.python())

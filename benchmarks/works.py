@@ -3,6 +3,9 @@
 import random
 from dataclasses import dataclass
 
+SHARED_LEAST = 32
+"""Tokens from which a common prefix is worth anything to a system that has to be told of it."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -42,3 +45,13 @@ def works(vocab_size: int, seed: int, scale: float = 1.0) -> list[Work]:
         Work("32 mixed, 16-512 + 16-256", tuple(tokens(n) for n, _ in mixed), tuple(out(m) for _, m in mixed)),
         Work("16 sharing 512, 16 + 32", tuple(shared + tokens(16) for _ in range(16)), (out(32),) * 16),
     ]
+
+
+def common_prefix(prompts: tuple[tuple[int, ...], ...]) -> int:
+    """Tokens that all prompts begin with; one at least is left to each."""
+    shared = 0
+    for column in zip(*prompts, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return min(shared, min(map(len, prompts)) - 1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.systems import gguf_file
 from benchmarks.systems.environments import Peer
-from benchmarks.works import Work
+from benchmarks.works import SHARED_LEAST, Work, common_prefix
 
 PEER = Peer(
     "llama.cpp",
@@ -31,7 +31,6 @@ PEER = Peer(
 )
 BATCH, UBATCH = 2048, 512  # tokens of a llama_decode call and of a pass over the weights; llama.cpp's defaults
 SEQUENCES, CONTEXT, STREAM_CONTEXT = 32, 16384, 768  # cells: of all sequences in one cache, of each in its own
-SHARED_LEAST = 32  # tokens from which a common prefix is worth anything
 
 
 def convert(source: str, target: str, weights: str) -> None:
@@ -50,16 +49,6 @@ def convert(source: str, target: str, weights: str) -> None:
     if api.llama_model_quantize(os.fsencode(plain), os.fsencode(file), params):
         raise RuntimeError(f"llama_model_quantize to {weights} failed")
     plain.unlink()
-
-
-def common_prefix(prompts: tuple[tuple[int, ...], ...]) -> int:
-    """Tokens that all prompts begin with; one at least is left to each."""
-    shared = 0
-    for column in zip(*prompts, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += 1
-    return min(shared, min(map(len, prompts)) - 1)
 
 
 @dataclass

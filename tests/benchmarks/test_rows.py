@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import common, lineup, mixed, plots, prefix, rounds
 from benchmarks.shapes import SHAPES
-from benchmarks.works import Work
+from benchmarks.works import Work, common_prefix
 
 
 def entry(name: str) -> lineup.Entry:
@@ -33,6 +33,7 @@ def test_bytes_of_a_step() -> None:
     assert shape.read_bytes(*lineup.bits("bf16", shape)) == pytest.approx(269e6, rel=0.01)
     assert lineup.bits("int8-w8a8+head", shape) == (8, 8)
     assert lineup.bits("int4-g32", shape) == (4.5, 16)
+    assert lineup.bits("int4-b32", shape) == (5, 5)
     assert lineup.bits("int4-g32+head", shape) == (4.5, 8)
     assert lineup.bits("Q4_0", SHAPES["1B"]) == (4.5, 6.5625)
     assert lineup.bits("int8+head", shape) == lineup.bits("int8", shape) == (8, 8)
@@ -47,8 +48,13 @@ def test_a_missing_peer_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     args.quick = True
     found = lineup.line_up(args, "tiny", "bf16")
     assert [e.name for e in found.entries] == [common.LEPTON, "transformers"]
-    assert len(found.incomplete()) == 2
-    assert all(note.startswith("INCOMPLETE") for note in found.incomplete())
+    incomplete = [note for note in found.notes if note.startswith("INCOMPLETE")]
+    assert [note.split(": ")[1] for note in incomplete] == list(lineup.MAIN)
+    assert "CTranslate2 computes no bf16 on a CPU" in found.notes
+    args = parser.parse_args([])
+    args.quick = True
+    notes = lineup.line_up(args, "tiny", "int4").notes
+    assert "ONNX Runtime GenAI: not installed, and --quick installs nothing" in notes
     with pytest.raises(SystemExit):
         parser.parse_args(["--peers", "nobody"])
 
@@ -66,6 +72,12 @@ def test_prefix_is_shared_and_comes_again() -> None:
     fresh, again = prefix.prefix_works(512, 1, 1.0)
     assert len({prompt[: prefix.SHARED] for prompt in fresh.prompts + again.prompts}) == 1
     assert len(set(fresh.prompts + again.prompts)) == 2 * prefix.REQUESTS
+
+
+def test_a_common_prefix_leaves_a_token_to_each() -> None:
+    assert common_prefix(((1, 2, 3), (1, 2, 4, 5))) == 2
+    assert common_prefix(((1, 2, 3), (1, 2, 3, 5))) == 2
+    assert common_prefix(((1,), (2,))) == 0
 
 
 def test_plots(tmp_path: Path) -> None:
