@@ -24,10 +24,8 @@ NAMES = (TRANSFORMERS, *PEERS)
 MAIN = (llama_cpp.PEER.name, openvino_genai.PEER.name)
 """A table without these claims nothing."""
 WEIGHTS = ("bf16", "int8", "int4")
-# Like for like: the peers quantise the output layer too, and llama.cpp's Q4_0 has groups of 32.
-OURS = {"bf16": None, "int8": "int8+head", "int4": "int4-g32+head"}
-# For many requests at once integers are multiplied, as the peers do.
-OURS_BATCHED = {**OURS, "int8": "int8-w8a8+head"}
+# Like for like: the peers quantise the output layer too, multiply int8 rows, and llama.cpp's Q4_0 has groups of 32.
+OURS = {"bf16": None, "int8": "int8-w8a8+head", "int4": "int4-g32+head"}
 BITS = {
     "bf16": (16, 16),
     "int8": (8, 8),
@@ -116,11 +114,12 @@ def line_up(args: argparse.Namespace, shape: str, weights: str, batched: bool = 
     """Lepton and the peers of the command line; with --quick those that are installed already.
 
     Args:
-        weights: "bf16", "int8" or "int4". batched: whether many requests run at once, which decides on W8A8.
+        weights: "bf16", "int8" or "int4".
+        batched: whether many requests run at once; llama.cpp then stands there twice.
     """
     folder = checkpoint(shape)
     threads = {"threads": args.threads}
-    scheme = args.int4 if weights == "int4" else (OURS_BATCHED if batched else OURS)[weights]
+    scheme = args.int4 if weights == "int4" else OURS[weights]
     own = {"folder": folder, "quantization": scheme, **threads}
     lineup = Lineup([Entry(common.LEPTON, scheme or weights, lepton.make, own)])
     for name in NAMES:
