@@ -217,8 +217,8 @@ class NetworkPolicy(Struct, frozen=True):
     enabled: Annotated[
         bool,
         meta(
-            "Whether there is a NetworkPolicy: the inference port is open to `from`, the control port to the operator, "
-            "the metrics port to the operator's namespace and to `metricsFrom`."
+            "Whether there is a NetworkPolicy: the inference port is open to `from`, the control port and the metrics "
+            "port to the operator's pods and to `metricsFrom`."
         ),
     ] = False
     from_: Annotated[
