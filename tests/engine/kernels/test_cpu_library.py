@@ -52,6 +52,61 @@ def test_a_missing_library_is_said_once() -> None:
 
 
 @pytest.mark.skipif(native() is None, reason="the CPU kernels were not built")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # e_machine of the ELF header: RISC-V.
+        ("data[18:20] = (243).to_bytes(2, 'little')", "the CPU kernels do not load, using torch's, slower"),
+        ("del data[64:]", "the CPU kernels do not load, using torch's, slower"),
+        ("library.ABI_VERSION += 1", "is of another version of lepton_engine; install again"),
+    ],
+    ids=["another processor's", "cut short", "another version's"],
+)
+def test_a_library_that_is_not_for_here_is_passed_over(change: str, told: str, tmp_path: Path) -> None:
+    code = (
+        "import logging; logging.basicConfig()\n"
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from lepton_engine.kernels.cpu import library, native\n"
+        f"data, copy = bytearray(library._find().read_bytes()), Path({str(tmp_path / 'copy.so')!r})\n"
+        f"{change}\n"
+        "copy.write_bytes(data)\n"
+        "library._find = lambda: copy\n"
+        "from lepton_engine.kernels import dispatch\n"
+        "print(native(), native(), dispatch.silu_mul(torch.ones(1, 2)).shape)"
+    )
+    result = run(code, LEPTON_CPU_KERNELS="")
+    assert result.stdout == "None None torch.Size([1, 1])\n", result.stderr
+    assert result.stderr.count(told) == 1
+
+
+@pytest.mark.skipif(native() is None, reason="the CPU kernels were not built")
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
+def test_what_the_processor_lacks_is_refused_by_name() -> None:
+    """One library serves all processors: of what was built it takes only what this one has."""
+    flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
+    needed = {
+        "avx2": {"avx2", "fma"},
+        "avx512": {"avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq"},
+        "avx512bf16": {"avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "avx512_vnni", "avx512vbmi"},
+    }
+    code = (
+        "from lepton_engine.kernels.cpu import library\n"
+        f"for name in {list(needed)}:\n"
+        "    try:\n"
+        "        library.select_isa(library.load(), name)\n"
+        "        print(library.current_isa(library.load()))\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    expected = [
+        name if wanted <= flags else f"CPU kernels for {name!r} were not built or this processor lacks it"
+        for name, wanted in needed.items()
+    ]
+    assert run(code, LEPTON_CPU_KERNELS="").stdout.splitlines() == expected
+
+
+@pytest.mark.skipif(native() is None, reason="the CPU kernels were not built")
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
 def test_one_openmp_runtime_in_the_process() -> None:
     code = (
