@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -31,6 +32,14 @@ from lepton_service.tls import ServerTLS
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+
+
+def served_methods() -> frozenset[str]:
+    """Paths of all methods that a front end has, on any port."""
+    register_v1()
+    pool = descriptor_pool.Default()
+    services = (*SERVICES, HEALTH, CHANNELZ, ALPHA, V1)
+    return frozenset(f"/{name}/{method.name}" for name in services for method in pool.FindServiceByName(name).methods)
 
 
 class PortInUseError(Exception):
@@ -64,7 +73,7 @@ class Listener:
         observer = state.observer
         self.interceptors: list[grpc.aio.ServerInterceptor] = [
             AccessLogInterceptor(),
-            *(() if observer is None else (TelemetryInterceptor(observer),)),
+            *(() if observer is None else (TelemetryInterceptor(observer, served_methods()),)),
             TrackingInterceptor(self.tracker),
             ErrorInterceptor(on_error),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations  # grpc's handler classes take type arguments
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from lepton_service.calls import Call, current_call
@@ -23,13 +23,21 @@ class CallObserver(Protocol):
 
 
 class TelemetryInterceptor(WrappingInterceptor):
-    """Tells an observer when calls begin and end; within the access log, which names their trace."""
+    """Tells an observer when calls begin and end; within the access log, which names their trace.
 
-    def __init__(self, observer: CallObserver) -> None:
+    Args:
+        methods: paths of those that are told of. The names of others are whatever clients send: where callers are asked
+            who they are, such calls, too, come to a handler.
+    """
+
+    def __init__(self, observer: CallObserver, methods: Collection[str]) -> None:
         self._observer = observer
+        self._methods = methods
 
     def around(self, method: str, behaviour: Behaviour) -> Behaviour:
         """See `WrappingInterceptor.around`."""
+        if method not in self._methods:
+            return behaviour
 
         async def told(request: Any, context: Any) -> Any:
             call = current_call.get()

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
 
 from lepton_service.app import FrontEnd
+from lepton_service.auth.options import AuthOptions
 from lepton_service.client import AsyncLeptonClient
 from lepton_service.options import ServerOptions
 from lepton_service.telemetry.options import TelemetryOptions
@@ -78,16 +79,18 @@ Observe = Callable[..., Any]
 
 @pytest.fixture
 def observe(fake_engine: Any, eventually: Any) -> Observe:
-    """A context manager: `async with observe(metrics_port=0) as observed`; index and engine are the front end's."""
+    """A context manager: `async with observe(metrics_port=0) as observed`; index, engine, auth: the front end's."""
 
     @asynccontextmanager
-    async def run(index: int = 0, engine: Any = None, **options: Any) -> AsyncIterator[Observed]:
+    async def run(
+        index: int = 0, engine: Any = None, auth: AuthOptions | None = None, **options: Any
+    ) -> AsyncIterator[Observed]:
         made = engine or fake_engine()
 
         async def make_engine() -> Any:
             return made
 
-        server = ServerOptions(port=0, control_port=0, drain_propagation=0.0, drain_timeout=30.0)
+        server = ServerOptions(port=0, control_port=0, auth=auth, drain_propagation=0.0, drain_timeout=30.0)
         front = FrontEnd(server, "fake-model", make_engine, index)
         telemetry = Telemetry(TelemetryOptions(**options), front.state, index)
         front.state.observer = telemetry

@@ -1,17 +1,22 @@
 """The metrics page, and what calls leave there."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import urllib.error
+from pathlib import Path
 from typing import Any
 
+import grpc
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lepton_engine.errors import EngineDeadError, QueueFullError
 from lepton_engine.messages import EngineStats
+from lepton_service.auth.options import AuthOptions
+from lepton_service.auth.tokens import TokenEntry, digest
 from lepton_service.client import AsyncLeptonClient, LeptonClientError
 from lepton_service.server import PortInUseError
 from lepton_service.telemetry import names
@@ -132,6 +137,24 @@ async def test_what_clients_send_becomes_no_label(observe: Observe) -> None:
         text = await observed.page()
     assert "somebody" not in text
     assert "made-up-model" not in text
+
+
+async def test_methods_that_nobody_has_become_no_label(observe: Observe, tmp_path: Path) -> None:
+    token, served = "token-of-acme", "lepton.v1.ModelService/GetModel"
+    (tmp_path / "tokens").write_text(TokenEntry("ci", "acme", digest(token)).line())
+    async with observe(metrics_port=0, auth=AuthOptions(tokens=tmp_path / "tokens")) as observed:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{observed.front.inference.port}") as channel:
+            for path in ("/made.up/Method", "/lepton.v1.GenerationService/MadeUp", f"/{served}"):
+                method: Any = channel.unary_unary(path)
+                for metadata in ((), (("authorization", f"Bearer {token}"),)):
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await method(b"", metadata=metadata, timeout=30)
+        text = await observed.page()
+    assert "made.up" not in text
+    assert "MadeUp" not in text
+    calls = "rpc_server_call_duration_seconds_count"
+    for code in ("UNAUTHENTICATED", "OK"):
+        assert total(text, calls, rpc_method=served, rpc_response_status_code=code) == 1
 
 
 async def test_named_tenants_are_told_apart_the_rest_is_other(observe: Observe) -> None:
