@@ -144,7 +144,7 @@ def test_a_changed_file_behind_http_is_refused(serve: Serve, tmp_path: Path) -> 
 
 def test_a_full_volume(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=100, used=90, free=10))
-    with pytest.raises(FullError, match="10 bytes free"):
+    with pytest.raises(FullError, match=r"10 bytes free, .*: raise cache\.size, or without a cache"):
         fetch(source_of("hub", serve("hub")), tmp_path, wait=no_wait)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton_operator.fetch.errors import ChangedError, ChecksumError, FetchError, FullError, UnavailableError
-from lepton_operator.fetch.folder import Folder, safe_path
+from lepton_operator.fetch.folder import MORE_ROOM, Folder, safe_path
 from lepton_operator.fetch.source import CHUNK, Checksum, RemoteFile, Snapshot, Source
 
 TRIES = 6
@@ -77,7 +77,7 @@ def fetch(
             return Fetched(snapshot.revision, len(folder.others(snapshot.revision)))
     except OSError as error:
         if error.errno in _ROOM:
-            raise FullError(f"the volume is full: {error}: make cache.size larger") from error
+            raise FullError(f"the volume is full: {error}: {MORE_ROOM}") from error
         raise FetchError(f"{into}: {error}") from error
 
 

@@ -18,6 +18,7 @@ import msgspec
 from lepton_operator.fetch.errors import FetchError, FullError
 
 MANIFEST = ".lepton.json"
+MORE_ROOM = "raise cache.size, or without a cache take nodes with a larger disk"
 
 
 class Manifest(msgspec.Struct):
@@ -60,7 +61,7 @@ class Folder:
         have = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()) if staged.exists() else 0
         free = shutil.disk_usage(self.root).free
         if needed - have > free:
-            raise FullError(f"the volume has {free:,} bytes free, {needed - have:,} are needed: make cache.size larger")
+            raise FullError(f"the volume has {free:,} bytes free, {needed - have:,} are needed: {MORE_ROOM}")
 
     def publish(self, revision: str, staged: Path) -> None:
         """Makes a finished staging folder the revision's, at once or not at all."""
