@@ -189,6 +189,7 @@ def drive(checkpoint: Callable[[str], Path]) -> Callable[..., Driver]:
         caching: bool = True,
         scheduler: SchedulerSettings | None = None,
         batch_invariant: bool = True,
+        kv_dtype: str = "auto",
         **model: Any,
     ) -> Driver:
         if batch_invariant and native() is None:
@@ -202,7 +203,9 @@ def drive(checkpoint: Callable[[str], Path]) -> Callable[..., Driver]:
             EngineSettings(
                 model=str(checkpoint(family)),
                 model_settings=ModelSettings(num_threads=1, device="cpu", batch_invariant=batch_invariant, **model),
-                cache=CacheSettings(memory=memory, block_size=block_size, enable_prefix_caching=caching),
+                cache=CacheSettings(
+                    memory=memory, block_size=block_size, dtype=kv_dtype, enable_prefix_caching=caching
+                ),
                 scheduler=scheduler or SchedulerSettings(max_num_seqs=6, max_num_batched_tokens=32),
                 speculation=settings,
             )
