@@ -47,7 +47,10 @@ def copy_other_files(source: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """What is in the folder survives a power cut once it has its name."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    """What is in the folder, and the names there, survive a power cut once it has its own name."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -63,6 +63,8 @@ class CompressedTensorsReader:
 
     def _float(self, module: StoredModule, group: CompressedGroup) -> QuantizedWeight | torch.Tensor:
         data = module.take("weight", (module.out_features, module.in_features), "float8_e4m3fn")
+        if ((data.view(torch.uint8) & 0x7F) == 0x7F).any():
+            raise module.error(f"tensor {module.name}.weight has values that are NaN")
         scales = _scales(module, group)
         module.skip("weight_zero_point")
         if scales.shape[1] > 1:

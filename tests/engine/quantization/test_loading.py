@@ -216,6 +216,39 @@ def test_damaged_tensors(change: Callable[[Tensors], object], message: str, dama
         load(damaged(change))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(f"{UP}.weight_scale"), r"up_proj\.weight_scale is missing"),
+        (lambda t: t.update({f"{UP}.weight_scale": torch.ones(256)}), r"has shape \[256\], \[256, 1\] is needed"),
+        (lambda t: t[f"{UP}.weight_scale"].fill_(0), r"weight_scale has \d+ scales of zero over values that are not"),
+        (lambda t: t[f"{UP}.weight_scale"].fill_(float("nan")), r"weight_scale has scales that are infinite or NaN"),
+        (lambda t: t.update({f"{UP}.weight": torch.ones(256, 128)}), r"up_proj\.weight is of torch\.float32"),
+    ],
+)
+@pytest.mark.parametrize("weights", ["int8", "fp8"])
+def test_damaged_tensors_of_8_bits(
+    weights: str, change: Callable[[Tensors], object], message: str, compressed: Callable[..., tuple[Path, Any]]
+) -> None:
+    group = {"targets": ["Linear"], "weights": INT8 if weights == "int8" else FP8}
+    folder, _ = compressed({"group_0": group}, form="int-quantized" if weights == "int8" else None)
+    found = open_checkpoint(folder)
+    tensors = {name: found.tensor(name) for name in found.names()}
+    change(tensors)
+    with pytest.raises(ModelLoadError, match=message):
+        load(Checkpoint("here", found.config, {}, tensors))
+
+
+@pytest.mark.parametrize("bits", [0x7F, 0xFF])
+def test_stored_values_of_fp8_that_are_not_numbers(bits: int, compressed: Callable[..., tuple[Path, Any]]) -> None:
+    folder, _ = compressed({"group_0": {"targets": ["Linear"], "weights": FP8}})
+    found = open_checkpoint(folder)
+    tensors = {name: found.tensor(name) for name in found.names()}
+    tensors[f"{UP}.weight"].view(torch.uint8)[3, 4] = bits
+    with pytest.raises(ModelLoadError, match=r"up_proj\.weight has values that are NaN"):
+        load(Checkpoint("here", found.config, {}, tensors))
+
+
 def groups(**weights: Any) -> dict[str, Any]:
     return {"config_groups": {"a": {"targets": ["Linear"], "weights": {**INT4, **weights}}}}
 
