@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.systems import environments
 from benchmarks.systems.environments import Peer, once
 
 
@@ -32,3 +33,12 @@ def test_other_requirements_are_another_environment() -> None:
     one, other = (Peer("p", "p", (f"p>={n}",), {}) for n in (1, 2))
     assert one.folder() != other.folder()
     assert one.folder() == Peer("p", "p", ("p>=1",), {}).folder()
+
+
+def test_what_was_compiled_for_another_processor_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, plain = Peer("p", "p", (), {}, {"CMAKE_ARGS": "-DX=1"}), Peer("p", "p", (), {})
+    here = built.folder(), plain.folder()
+    monkeypatch.setattr(environments, "_processor", lambda: "flags : of another")
+    there = built.folder(), plain.folder()
+    assert there[0] != here[0]
+    assert there[1] == here[1]

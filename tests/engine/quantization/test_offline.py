@@ -1,6 +1,9 @@
 """Checkpoints that are quantised and pruned ahead: what is written, where it loads, and what a failure leaves."""
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,3 +268,21 @@ def test_commands(
         assert status == 1
         assert message in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_terminal_sees_the_progress(saved: Saved, make_llama: Callable[..., Any], tmp_path: Path) -> None:
+    source = saved(make_llama())
+    screen, terminal = pty.openpty()
+    code = "import sys; from lepton_service.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "quantize", str(source), str(tmp_path / "q")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=environment) as running:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux ends a terminal that nobody holds with EIO.
+            while part := os.read(screen, 4096):
+                shown += part
+    os.close(screen)
+    assert running.returncode == 0
+    # Two layers of nine tensors, the embedding, the last norm and the output layer.
+    assert b"21/21" in shown
