@@ -44,7 +44,8 @@ def test_whole_models(name: str, logits_of: Callable[..., torch.Tensor]) -> None
     plain = {key: tensor for key, tensor in stored.items() if key.endswith(".weight")}
     config = transformers.AutoConfig.from_pretrained(FILES / name)
     del config.quantization_config
-    module: Any = transformers.LlamaForCausalLM(config).float().eval()
+    module: Any = transformers.LlamaForCausalLM(config)
+    module.float().eval()
     values = plain | load_file(FILES / name / "values.safetensors")
     module.load_state_dict({key: tensor.float() for key, tensor in values.items()})
     with torch.no_grad():

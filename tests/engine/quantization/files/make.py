@@ -45,7 +45,8 @@ def llama() -> Any:
         eos_token_id=1,
         dtype="float16",
     )
-    module: Any = transformers.LlamaForCausalLM(config).half().eval()
+    module: Any = transformers.LlamaForCausalLM(config)
+    module.half().eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -69,9 +70,9 @@ def loaded_alone(package: str, path: str) -> Any:
 
 
 def by_auto_round(form: str, target: Path) -> None:
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({f"t{i}": i for i in range(61)}, unk_token="t0"))
-    )
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(61)}, unk_token="t0"))
+    fast: Any = transformers.PreTrainedTokenizerFast
+    tokenizer = fast(tokenizer_object=words)
     auto_round: Any = importlib.import_module("auto_round")
     made = auto_round.AutoRound(
         llama(), tokenizer, bits=4, group_size=GROUP, sym=False, iters=0, disable_opt_rtn=True, device_map="cpu"
