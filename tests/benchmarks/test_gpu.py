@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.core import make_core, run
 from benchmarks.gpu.idle import idle_share, largest_gaps
 from benchmarks.gpu.mixed import requests
@@ -50,6 +51,27 @@ def test_without_a_gpu_it_fails_and_says_why(part: list[str], tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr.startswith("make gpu: no GPU: torch")
     assert "Traceback" not in done.stderr
+
+
+def test_parts_have_ten_minutes_each_and_half_an_hour_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, limits = [100.0], []
+
+    def part(command: list[str], timeout: float, check: bool) -> subprocess.CompletedProcess[bytes]:
+        limits.append(timeout)
+        now[0] += timeout
+        if len(limits) > 1:
+            raise subprocess.TimeoutExpired(command, timeout)
+        now[0] -= 500  # The first is done early.
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", part)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    arguments = gpu.options().parse_args(["--out", str(tmp_path)])
+    assert gpu.run_parts(arguments) == list(gpu.PARTS[1:])
+    assert limits == [600, 600, 600, 500]
+    assert "idle: not run, the 1800 s of all parts are over" in capsys.readouterr().err
 
 
 def test_the_engine_runs_without_msgspec() -> None:
