@@ -141,13 +141,11 @@ inline void for_rows(int64_t rows, Body&& body) {
     }
 }
 
-// Cuts count rows into tiles of at most Most, as equal as can be.
+// Cuts count rows into tiles of Most, and what is left: that finds the panel in the caches.
 template <int Most, class Body>
 inline void for_tiles(int64_t count, Body&& body) {
-    const int64_t tiles = (count + Most - 1) / Most;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t begin = count * tile / tiles;
-        for_rows<Most>(count * (tile + 1) / tiles - begin, [&](auto rows) { body(rows, begin); });
+    for (int64_t begin = 0; begin < count; begin += Most) {
+        for_rows<Most>(min_of(Most, count - begin), [&](auto rows) { body(rows, begin); });
     }
 }
 
