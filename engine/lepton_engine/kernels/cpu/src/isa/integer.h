@@ -47,20 +47,34 @@ inline float scale_of(const float* x, int64_t count, float most) {
     return max_lanes(top) / most + sum_lanes(nothing);
 }
 
-// Divides count values by the scale that symmetric int8 gives them, to integers; returns the scale. Where that is NaN
-// they become zeros, and its products NaN.
-inline float quantize_row(const float* x, int64_t count, float* out) {
+// Divides count values by the scale that symmetric int8 gives them, and rounds; returns the scale. take(i, n, v) gets the
+// n integers from i on. Where the scale is NaN they are zeros, and the row's products NaN.
+template <class Take>
+inline float quantize(const float* x, int64_t count, Take&& take) {
     const float scale = scale_of(x, count, 127.0f);
-    if (!(scale > 0)) {
-        memset(out, 0, count * sizeof(float));
-        return scale;
-    }
-    const Vec divisor = broadcast(scale);
-    const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it and taking it off rounds to an integer
+    const Vec divisor = broadcast(scale), magic = broadcast(12582912.0f);  // 1.5 * 2^23: added and taken off, it rounds
     for_each_vec(count, [&](int64_t i, int64_t n) {
-        const Vec v = load_some(x + i, n) / divisor + magic;
-        store_some(out + i, v - magic, n);
+        take(i, n, scale > 0 ? load_some(x + i, n) / divisor + magic - magic : Vec{});
     });
+    return scale;
+}
+
+// The same, to floats.
+inline float quantize_row(const float* x, int64_t count, float* out) {
+    return quantize(x, count, [&](int64_t i, int64_t n, Vec v) { store_some(out + i, v, n); });
+}
+
+// The same, to bytes, and their sum.
+inline float quantize_row(const float* x, int64_t count, int8_t* out, int32_t* sum) {
+    VecInt sums{};
+    const float scale = quantize(x, count, [&](int64_t i, int64_t n, Vec v) {
+        const VecInt integers = __builtin_convertvector(v, VecInt);
+        const VecBytes bytes = __builtin_convertvector(integers, VecBytes);
+        memcpy(out + i, &bytes, n);
+        sums += integers;
+    });
+    *sum = 0;
+    for (int lane = 0; lane < kWidth; ++lane) *sum += sums[lane];
     return scale;
 }
 
@@ -85,15 +99,8 @@ void integer_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows
         const IntegerRow row(weight, rows, m - begin);
         widen_row<T>(call, m, wide);
         for (int64_t g = 0; g < weight.groups(); ++g) {
-            float* values = wide + g * weight.group;
-            row.scales[g] = quantize_row(values, weight.group, values);
-            int32_t sum = 0;
-            for (int64_t i = 0; i < weight.group; ++i) {
-                const int8_t value = static_cast<int8_t>(values[i]);
-                row.values[g * weight.group + i] = value;
-                sum += value;
-            }
-            row.sums[g] = sum;
+            const int64_t at = g * weight.group;
+            row.scales[g] = quantize_row(wide + at, weight.group, row.values + at, row.sums + g);
         }
         for (int64_t i = weight.k; i < round_up(weight.k, 64); ++i) row.values[i] = 0;
     }
@@ -101,13 +108,18 @@ void integer_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows
 
 #if defined(__AVX512VNNI__)
 
-constexpr int kInt8Most = 8;  // rows in a tile; with 12 it was seen to be slower by a third
+constexpr int kInt8Most = 12;  // rows in a tile
 constexpr int kInt4Most = 6;  // whose sums are of two kinds
 
 inline __m512i four_values(const int8_t* x) {
     int32_t four;
     memcpy(&four, x, sizeof(four));
     return _mm512_set1_epi32(four);
+}
+
+// Sums are vectors of int32 to the compiler: those of __m512i it moves about between any two products.
+inline VecInt add_products(VecInt sum, __m512i weight, __m512i row) {
+    return (VecInt)_mm512_dpbusd_epi32((__m512i)sum, weight, row);
 }
 
 inline __m512i stored(const uint8_t* p) {
@@ -121,22 +133,22 @@ inline void multiply_int8(const LinearWeight& weight, const void* rows, int64_t 
     const int64_t steps = (weight.k + 3) / 4, row_bytes = IntegerRow::bytes(weight);
     const uint8_t* w = static_cast<const uint8_t*>(weight.panels) + panel * steps * kPanel * 4;
     const int8_t* x = IntegerRow(weight, rows, m0).values;
-    __m512i tile[M][2] = {};
+    VecInt tile[M][2] = {};
     for (int64_t s = 0; s < steps; ++s, w += kPanel * 4) {
         const __m512i first = stored(w), second = stored(w + 64);
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
             const __m512i row = four_values(x + m * row_bytes + s * 4);
-            tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], first, row);
-            tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], second, row);
+            tile[m][0] = add_products(tile[m][0], first, row);
+            tile[m][1] = add_products(tile[m][1], second, row);
         }
     }
     for (int m = 0; m < M; ++m) {
         const IntegerRow row(weight, rows, m0 + m);
         for (int n = 0; n < 2; ++n) {
-            const __m512i sum = _mm512_sub_epi32(tile[m][n], _mm512_set1_epi32(128 * row.sums[0]));
+            const VecInt sum = tile[m][n] - broadcast_int(128 * row.sums[0]);
             const Vec scale = load(weight.scales + panel * kPanel + n * kWidth) * broadcast(row.scales[0]);
-            store(sums + m * kPanel + n * kWidth, static_cast<Vec>(_mm512_cvtepi32_ps(sum)) * scale);
+            store(sums + m * kPanel + n * kWidth, __builtin_convertvector(sum, Vec) * scale);
         }
     }
 }
@@ -156,7 +168,7 @@ inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t 
         const int64_t in_group = g + 1 < groups ? weight.group / 8 : steps - g * (weight.group / 8);
         // Few rows: the sums of the low and of the high halves are apart, so that fewer wait for each other.
         constexpr bool kApart = M <= 2;
-        __m512i tile[M][2] = {}, more[kApart ? M : 1][2] = {};
+        VecInt tile[M][2] = {}, more[kApart ? M : 1][2] = {};
         for (int64_t s = 0; s < in_group; ++s, w += kPanel * 4, x += 8) {
             const __m512i first = stored(w), second = stored(w + 64);
             const __m512i a0 = _mm512_and_si512(first, low), a1 = _mm512_and_si512(second, low);
@@ -165,15 +177,15 @@ inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t 
 #pragma GCC unroll 16
             for (int m = 0; m < M; ++m) {
                 const __m512i a = four_values(x + m * row_bytes), b = four_values(x + m * row_bytes + 4);
-                tile[m][0] = _mm512_dpbusd_epi32(tile[m][0], a0, a);
-                tile[m][1] = _mm512_dpbusd_epi32(tile[m][1], a1, a);
-                __m512i* high = kApart ? more[m] : tile[m];
-                high[0] = _mm512_dpbusd_epi32(high[0], b0, b);
-                high[1] = _mm512_dpbusd_epi32(high[1], b1, b);
+                tile[m][0] = add_products(tile[m][0], a0, a);
+                tile[m][1] = add_products(tile[m][1], a1, a);
+                VecInt* high = kApart ? more[m] : tile[m];
+                high[0] = add_products(high[0], b0, b);
+                high[1] = add_products(high[1], b1, b);
             }
         }
         for (int m = 0; kApart && m < M; ++m) {
-            for (int n = 0; n < 2; ++n) tile[m][n] = _mm512_add_epi32(tile[m][n], more[m][n]);
+            for (int n = 0; n < 2; ++n) tile[m][n] += more[m][n];
         }
         for (int n = 0; n < 2; ++n) {
             const Vec scale = load(scales + n * kWidth);
@@ -182,7 +194,7 @@ inline void multiply_int4(const LinearWeight& weight, const void* rows, int64_t 
                 const char* at = reinterpret_cast<const char*>(first_row.scales + g) + m * row_bytes;
                 const float row_scale = *reinterpret_cast<const float*>(at);
                 const int32_t row_sum = *reinterpret_cast<const int32_t*>(at + groups * sizeof(float));
-                const Vec sum = static_cast<Vec>(_mm512_cvtepi32_ps(tile[m][n])) - zero * broadcast(row_sum);
+                const Vec sum = __builtin_convertvector(tile[m][n], Vec) - zero * broadcast(row_sum);
                 total[m][n] = sum * (scale * broadcast(row_scale)) + total[m][n];
             }
         }
