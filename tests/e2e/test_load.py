@@ -47,7 +47,7 @@ def test_streams_stay_open_end_well_and_say_the_same(server: Server, references:
 
 def test_a_server_that_drains_cuts_no_stream(server: Server, references: tuple[Reference, ...]) -> None:
     with ExitStack() as stack:
-        leaving = stack.enter_context(serving(*FLAGS, "--drain-timeout", "60"))
+        leaving = stack.enter_context(serving(*FLAGS, "--drain-timeout", "60", "--drain-propagation", "3"))
         target = f"ipv4:{server.target},{leaving.target}"
         with Load(plan("drain", target, references)) as load:
             load.wait_for(lambda records: len(records) >= 20, "streams on both", 60)
