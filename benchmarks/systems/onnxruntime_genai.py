@@ -4,6 +4,7 @@ Its batching engine is for CUDA alone, and on a CPU it computes in float32, with
 that multiply int8 rows; so it stands beside int8 and int4 only. It shares no prefix.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class OnnxRuntime:
 
         self._api, self._np = api, np
         config = api.Config(str(folder))
-        config.overlay(f'{{"model": {{"decoder": {{"session_options": {{"intra_op_num_threads": {threads}}}}}}}}}')
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
         self._model = api.Model(config)
 
     def run(self, work: Work) -> dict[str, float]:

@@ -21,11 +21,8 @@ from lepton_service.client.channel import channel_options
 from tests.e2e.plan import Plan, Record
 from tests.e2e.references import Reference, request
 
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    # A server that drains says so before it goes: gRPC cancels a call that comes just when it sends GOAWAY.
-    "healthCheckConfig": {"serviceName": "lepton.v1.GenerationService"},
-}
+ROUND_ROBIN: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+HEALTH = {"healthCheckConfig": {"serviceName": "lepton.v1.GenerationService"}}
 FEWEST = 8
 AFTER_FAILURE = 0.25
 """Seconds after which a stream that failed is followed by another: servers that are away are not called in a loop."""
@@ -147,7 +144,7 @@ def _say(record: Record) -> None:
 async def main(plan: Plan) -> None:
     """Loads the plan's target."""
     options = [option for option in channel_options() if option[0] != "grpc.service_config"]
-    options.append(("grpc.service_config", json.dumps(SERVICE_CONFIG)))
+    options.append(("grpc.service_config", json.dumps(ROUND_ROBIN | (HEALTH if plan.watches_health else {}))))
     async with grpc.aio.insecure_channel(plan.target, options=options) as channel:
         await Client(plan, channel).run()
 

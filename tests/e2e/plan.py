@@ -16,6 +16,8 @@ class Plan:
         name: begins the request ids. target: a gRPC target.
         streams: open at the same time. seconds: least and most that a stream shall take.
         rate: tokens a second of one stream, to begin with; later it is measured.
+        watches_health: leaves a server that says it drains. For a target whose addresses do not change: otherwise calls
+            come until GOAWAY, and gRPC cancels one that comes just then.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Plan:
     seconds: tuple[float, float]
     references: tuple[Reference, ...]
     rate: float = 15.0
+    watches_health: bool = False
 
     def write(self, path: Path) -> None:
         """To a file."""

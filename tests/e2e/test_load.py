@@ -49,7 +49,7 @@ def test_a_server_that_drains_cuts_no_stream(server: Server, references: tuple[R
     with ExitStack() as stack:
         leaving = stack.enter_context(serving(*FLAGS, "--drain-timeout", "60", "--drain-propagation", "3"))
         target = f"ipv4:{server.target},{leaving.target}"
-        with Load(plan("drain", target, references)) as load:
+        with Load(replace(plan("drain", target, references), watches_health=True)) as load:
             load.wait_for(lambda records: len(records) >= 20, "streams on both", 60)
             leaving.process.send_signal(signal.SIGTERM)
             assert leaving.process.wait(60) == 0

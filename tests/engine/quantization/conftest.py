@@ -24,6 +24,7 @@ from lepton_engine.models.base import CausalLM
 from lepton_engine.quantization.stored import StoredModule
 from lepton_engine.runtime.kv_memory import allocate_kv_cache, kv_groups
 from lepton_engine.weights.checkpoint import Checkpoint
+from tests.engine.quantization.weights import spread
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -45,12 +46,8 @@ def llama(**options: Any) -> Any:
     config = transformers.LlamaConfig(**{**SHAPE, **options}, dtype="float32")
     module: Any = transformers.LlamaForCausalLM(config)
     module.eval()
-    generator = torch.Generator().manual_seed(3)
+    spread(module)
     with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                noise = torch.randn(parameter.shape, generator=generator) + 0.3
-                parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
         module.model.layers[0].mlp.up_proj.weight[5] = 0
         module.model.layers[0].mlp.gate_proj.weight[7, :64] = 0
     return module

@@ -27,6 +27,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
+from tests.engine.quantization.weights import spread
+
 HERE = Path(__file__).parent
 GROUP = 16
 
@@ -47,12 +49,7 @@ def llama() -> Any:
     )
     module: Any = transformers.LlamaForCausalLM(config)
     module.half().eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                noise = torch.randn(parameter.shape, generator=generator) + 0.3
-                parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
+    spread(module)
     return module
 
 
