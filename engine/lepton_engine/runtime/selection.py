@@ -6,6 +6,7 @@ Rows are seen in blocks, so that one fast pass over the vocabulary leaves little
 import torch
 import torch.nn.functional as F
 
+from lepton_engine.kernels.cpu import native
 from lepton_engine.kernels.cuda import cuda
 
 BLOCK = 128
@@ -23,6 +24,8 @@ def first_argmax(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Largest value and its lowest index in each row of [R, V]; NaN counts as largest."""
     if rows.is_cuda and (kernels := cuda()) is not None:
         return kernels.first_argmax(rows)
+    if (own := native()) is not None and own.takes(rows) and rows.dtype == torch.float32:
+        return own.argmax(rows)
     blocks = pad_to_blocks(rows, BLOCK, -torch.inf)
     best, block = blocks.amax(dim=-1).max(dim=-1)
     chosen = blocks[torch.arange(len(rows), device=rows.device), block]

@@ -111,3 +111,24 @@ def test_float16_of_every_bit_pattern(kernels: NativeKernels) -> None:
     _, total = kernels.add_rms_norm(x, one, torch.ones(256, dtype=torch.float16), 1.0)
     assert torch.equal(total[finite], (x + 1)[finite])
     assert total[x.isnan()].isnan().all()
+
+
+@pytest.mark.parametrize("columns", [1, 7, 64, 2047, 2048, 2049, 10000])
+def test_argmax(kernels: NativeKernels, columns: int) -> None:
+    generator = torch.Generator().manual_seed(columns)
+    rows = torch.randint(-20, 20, (9, columns), generator=generator).float()  # many are equal
+    rows[1] = -torch.inf
+    rows[2, columns // 2] = torch.inf
+    rows[3, columns // 3] = torch.nan
+    rows[4, columns - 1] = torch.nan
+    rows[5] = torch.nan
+    rows[6, columns - 1] = 99
+    rows[7] = -0.0
+    best, index = kernels.argmax(rows)
+    wanted = torch.where(rows.isnan(), torch.inf, rows.nan_to_num(nan=0, posinf=1e30, neginf=-1e30))
+    for row in range(9):
+        places = (wanted[row] == wanted[row].max()).nonzero()
+        assert index[row] == places[0]
+        assert torch.equal(best[row].nan_to_num(nan=7), rows[row, index[row]].nan_to_num(nan=7))
+    if columns > 7:
+        assert torch.equal(kernels.argmax(rows[:, 3:-2])[1], kernels.argmax(rows[:, 3:-2].contiguous())[1])

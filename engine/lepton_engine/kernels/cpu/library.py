@@ -15,7 +15,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 SWITCH = "LEPTON_CPU_KERNELS"
 """Environment variable: 0 leaves the library alone; the name of an instruction set (baseline, avx2, avx512,
 avx512bf16) keeps to it; unset, empty or 1 is the best that the processor has."""
@@ -44,6 +44,7 @@ _SIGNATURES = {
     "lepton_plan_rotary_store": [_POINTER, _INT, _POINTER, _POINTER, _INT],
     "lepton_plan_attention": [_POINTER] + [_INT] * 2 + [_POINTER, _FLOAT],
     "lepton_plan_run": [_POINTER] * 2,
+    "lepton_argmax": [_INT, _POINTER] + [_INT64] * 3 + [_POINTER] * 2,
     "lepton_silu_mul": [_INT] * 2 + [_POINTER] * 2 + [_INT64] * 3,
 }
 

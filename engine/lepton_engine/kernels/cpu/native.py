@@ -33,6 +33,7 @@ class NativeKernels:
         self._rotary_store = lib.lepton_rotary_store
         self._linear = lib.lepton_linear
         self._silu_mul = lib.lepton_silu_mul
+        self._argmax = lib.lepton_argmax
 
     @property
     def isa(self) -> str:
@@ -202,6 +203,17 @@ class NativeKernels:
         )
         check("silu_mul", status)
         return out
+
+    def argmax(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Largest value and its first index in each row of float32 [R, V]; NaN counts as largest."""
+        count, columns = rows.shape
+        best, index = torch.empty(count), torch.empty(count, dtype=torch.int64)
+        threads = torch.get_num_threads()
+        status = self._argmax(
+            threads, rows.data_ptr(), rows.stride(0), count, columns, best.data_ptr(), index.data_ptr()
+        )
+        check("argmax", status)
+        return best, index
 
     def pack(self, weight: torch.Tensor, *, gated: bool = False) -> PanelWeight:
         """Brings a weight [out, in] into panels. gated: it is a gate above another weight, out / 2 rows each."""

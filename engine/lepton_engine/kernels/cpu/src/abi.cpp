@@ -36,7 +36,7 @@ bool is_valid(const LinearWeight& weight) {
 
 }  // namespace
 
-LEPTON_EXPORT int lepton_abi_version() { return 6; }
+LEPTON_EXPORT int lepton_abi_version() { return 7; }
 
 LEPTON_EXPORT void lepton_set_openmp(void* parallel, void* thread, void* team) {
     set_openmp({reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
@@ -91,6 +91,17 @@ LEPTON_EXPORT int lepton_silu_mul(int dtype, int threads, const void* gate_up, v
     const SiluMulCall call{gate_up, out, stride, dim};
     const auto kernel = kernels().silu_mul[dtype];
     parallel_ranges(threads, rows, rows_per_thread(dim), [&](int64_t begin, int64_t end) { kernel(call, begin, end); });
+    return kOk;
+}
+
+LEPTON_EXPORT int lepton_argmax(int threads, const float* x, int64_t stride, int64_t rows, int64_t columns, float* best,
+                                int64_t* index) {
+    if (columns <= 0) return kBadArgument;
+    const auto kernel = kernels().argmax;
+    // A thread does a row of 100,000 in the time in which another one starts.
+    parallel_ranges(threads, rows, rows_per_thread(columns / 8), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) kernel(x + row * stride, columns, best + row, index + row);
+    });
     return kOk;
 }
 

@@ -179,6 +179,8 @@ struct KernelTable {
     // Rows [row_begin, row_end) by panels [panel_begin, panel_end); `rows` as linear_rows wrote them, or null.
     void (*linear[kNumDTypes])(const LinearCall&, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
                                int64_t panel_begin, int64_t panel_end);
+    // The largest of count > 0 values, NaN before all others, and where it is first.
+    void (*argmax)(const float* row, int64_t count, float* best, int64_t* index);
 };
 
 }  // namespace lepton

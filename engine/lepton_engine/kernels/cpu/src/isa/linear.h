@@ -7,24 +7,25 @@
 
 #include "activation.h"
 #include "dequantize.h"
+#if defined(__AVX512VNNI__)
+#include "integer_vnni.h"
+#elif defined(__AVX2__)
+#include "integer_madd.h"
+#else
 #include "integer.h"
+#endif
 #include "product.h"
 #include "vec.h"
 
 namespace lepton::LEPTON_ISA {
 
-constexpr int kTileColumns = 2;           // registers of a panel's row that a tile has sums for at a time
 template <int Count>
 struct Rows {
     static constexpr int kCount = Count;
 };
 
-#if defined(__AVX512F__)
-constexpr int kTileMost = 12;  // rows of x in a tile: 24 of 32 registers hold sums
-#else
-constexpr int kTileMost = 4;
-#endif
-
+template <class T>
+constexpr bool kComputesInFloats = sizeof(typename Product<T>::Element) == sizeof(float);
 template <class T>
 constexpr bool kTakesRowsAsTheyAre = sizeof(typename Product<T>::Element) == sizeof(T);
 
@@ -64,33 +65,44 @@ void linear_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows,
     }
 }
 
-// M rows of x by one panel of `steps` steps: sums [M][kPanel].
+// M rows of x by `steps` steps of a panel: sums [M][kPanel], which go on from what they are if `more`.
 template <class T, int M>
 inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, const T* panel, int64_t steps,
-                     float* sums) {
+                     float* sums, bool more = false) {
     using P = Product<T>;
+    constexpr int kColumns = tile_columns(M);
     constexpr int64_t kRow = kPanel * P::kStep;
-    for (int64_t c = 0; c < kPanel; c += kTileColumns * kWidth) {
-        Vec tile[M][kTileColumns] = {};
+    for (int64_t c = 0; c < kPanel; c += kColumns * kWidth) {
+        Vec tile[M][kColumns];
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+            for (int n = 0; n < kColumns; ++n) tile[m][n] = more ? load(sums + m * kPanel + c + n * kWidth) : Vec{};
+        }
         const T* w = panel + c * P::kStep;
         for (int64_t s = 0; s < steps; ++s) {
-            typename P::Column columns[kTileColumns];
-#pragma GCC unroll 2
-            for (int n = 0; n < kTileColumns; ++n) {
-                columns[n] = P::column(w + s * kRow + n * kWidth * P::kStep);
-                __builtin_prefetch(reinterpret_cast<const char*>(w + s * kRow + n * kWidth * P::kStep) + kPrefetchAhead, 0, 2);
+            for (int64_t b = 0; c == 0 && b < kRow * int64_t{sizeof(T)}; b += 64) {  // all of the row, for all of them
+                __builtin_prefetch(reinterpret_cast<const char*>(w + s * kRow) + b + kPrefetchAhead, 0, 2);
             }
-#pragma GCC unroll 16
-            for (int m = 0; m < M; ++m) {
-                const auto row = P::row(x + m * x_stride + s * P::kStep);
 #pragma GCC unroll 2
-                for (int n = 0; n < kTileColumns; ++n) tile[m][n] = P::add(tile[m][n], columns[n], row);
+            for (int part = 0; part < P::kParts; ++part) {
+                typename P::Operand columns[kColumns];
+#pragma GCC unroll 8
+                for (int n = 0; n < kColumns; ++n) {
+                    columns[n] = P::column(w + s * kRow + n * kWidth * P::kStep, part);
+                }
+#pragma GCC unroll 16
+                for (int m = 0; m < M; ++m) {
+                    const auto row = P::row(x + m * x_stride + s * P::kStep, part);
+#pragma GCC unroll 8
+                    for (int n = 0; n < kColumns; ++n) tile[m][n] = P::add(tile[m][n], columns[n], row);
+                }
             }
         }
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 2
-            for (int n = 0; n < kTileColumns; ++n) store(sums + m * kPanel + c + n * kWidth, tile[m][n]);
+#pragma GCC unroll 8
+            for (int n = 0; n < kColumns; ++n) store(sums + m * kPanel + c + n * kWidth, tile[m][n]);
         }
     }
 }
@@ -162,13 +174,60 @@ struct Operand {
     }
 };
 
+// Columns of a panel that stay in the first-level cache while all rows are multiplied with them.
+constexpr int64_t kPart = 128;
+
+// Columns [begin, begin + count) of a panel as floats: where they lie, or widened into memory.
+inline const float* as_floats(const float* panel, int64_t begin, int64_t, float*) { return panel + begin * kPanel; }
+
+inline const float* as_floats(const Float16* panel, int64_t begin, int64_t count, float* to) {
+    for (int64_t i = 0; i < count * kPanel; i += kWidth) store(to + i, load(panel + begin * kPanel + i));
+    return to;
+}
+
+inline const float* as_floats(const BFloat16* panel, int64_t begin, int64_t count, float* to) {
+    for (int64_t k = 0; k < count; k += 2) {
+        for (int64_t c = 0; c < kPanel; c += kWidth) {
+            VecBits pairs;
+            memcpy(&pairs, panel + (begin + k) * kPanel + c * 2, sizeof(pairs));
+            store(to + k * kPanel + c, bit_cast<Vec>(pairs << 16));
+            store(to + (k + 1) * kPanel + c, bit_cast<Vec>(pairs & 0xffff0000));
+        }
+    }
+    return to;
+}
+
+// More rows than a tile has, in floats: part by part of the panel. The sums are those of the panel at once.
 template <class T>
-void linear_plain(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel) {
+void linear_parts(const LinearCall& call, const Operand<T>& operand, void* scratch, const T* from, int64_t columns,
+                  int64_t row_begin, int64_t count, int64_t panel) {
+    float* widened = static_cast<float*>(scratch);
+    float* sums = widened + kPart * kPanel;
+    for (int64_t k = 0; k < columns; k += kPart) {
+        const int64_t steps = min_of(kPart, columns - k);
+        const float* part = as_floats(from, k, steps, widened);
+        for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
+            multiply<float, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, part, steps,
+                                         sums + begin * kPanel, k > 0);
+        });
+    }
+    finish_panel<T>(call, sums, row_begin, count, panel);
+}
+
+template <class T>
+void linear_plain(const LinearCall& call, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
+                  int64_t panel) {
     constexpr int64_t kStep = Product<T>::kStep;
     const Operand<T> operand(call, rows, row_begin);
-    const int64_t steps = (call.weight.k + kStep - 1) / kStep;
+    const int64_t steps = (call.weight.k + kStep - 1) / kStep, count = row_end - row_begin;
     const T* from = static_cast<const T*>(call.weight.panels) + panel * steps * kStep * kPanel;
-    for_tiles<kTileMost>(row_end - row_begin, [&](auto tile, int64_t begin) {
+    if constexpr (kComputesInFloats<T>) {
+        if (count > kTileMost) {
+            linear_parts<T>(call, operand, scratch, from, steps * kStep, row_begin, count, panel);
+            return;
+        }
+    }
+    for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
         alignas(64) float sums[tile.kCount * kPanel];
         multiply<T, tile.kCount>(operand.x + begin * operand.stride, operand.stride, from, steps, sums);
         finish_panel<T>(call, sums, row_begin + begin, tile.kCount, panel);
@@ -179,10 +238,11 @@ void linear_plain(const LinearCall& call, const void* rows, int64_t row_begin, i
 template <class T>
 void linear_widened(const LinearCall& call, const void* rows, void* scratch, int64_t row_begin, int64_t row_end,
                     int64_t panel) {
+    using Wide = Widened<T>;
     const LinearWeight& weight = call.weight;
-    constexpr int64_t kStep = Product<T>::kStep;
+    constexpr int64_t kStep = Product<Wide>::kStep;
     const Operand<T> operand(call, rows, row_begin);
-    T* widened = static_cast<T*>(scratch);
+    Wide* widened = static_cast<Wide*>(scratch);
     float* totals = reinterpret_cast<float*>(widened + kChunk * kPanel);
     const int64_t count = row_end - row_begin;
     memset(totals, 0, count * kPanel * sizeof(float));
@@ -195,7 +255,7 @@ void linear_widened(const LinearCall& call, const void* rows, void* scratch, int
             const int64_t steps = round_up(columns, panel_step(kBFloat16, weight.format)) / kStep;
             for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
                 alignas(64) float sums[tile.kCount * kPanel];
-                multiply<T, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, widened, steps, sums);
+                multiply<Wide, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, widened, steps, sums);
                 for (int64_t i = 0; i < tile.kCount * kPanel; i += kWidth) {
                     float* total = totals + begin * kPanel + i;
                     store(total, load(sums + i) * load(scales + i % kPanel) + load(total));
@@ -208,7 +268,7 @@ void linear_widened(const LinearCall& call, const void* rows, void* scratch, int
 
 template <class T>
 void linear_integers(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel) {
-#if defined(__AVX512VNNI__)
+#if defined(LEPTON_INTEGERS)
     const auto multiply_tiles = [&](auto most, auto&& multiply_rows) {
         for_tiles<most.kCount>(row_end - row_begin, [&](auto tile, int64_t begin) {
             alignas(64) float sums[tile.kCount * kPanel];
@@ -232,8 +292,10 @@ void linear_integers(const LinearCall& call, const void* rows, int64_t row_begin
 
 template <class T>
 int64_t linear_scratch(const LinearCall& call, int64_t rows) {
-    const int64_t widened = kChunk * kPanel * int64_t{sizeof(T)} + rows * kPanel * int64_t{sizeof(float)};
-    return max_of(wide_row_bytes(call.weight), call.weight.format == kPlain ? 0 : widened);
+    const bool plain = call.weight.format == kPlain;
+    const int64_t sums = rows * kPanel * int64_t{sizeof(float)};
+    const int64_t widened = plain ? kPart * kPanel * int64_t{sizeof(float)} : kChunk * kPanel * int64_t{sizeof(Widened<T>)};
+    return max_of(wide_row_bytes(call.weight), plain && !kComputesInFloats<T> ? 0 : widened + sums);
 }
 
 template <class T>
@@ -243,7 +305,7 @@ void linear(const LinearCall& call, const void* rows, void* scratch, int64_t row
         if (takes_integers(call.weight)) {
             linear_integers<T>(call, rows, row_begin, row_end, panel);
         } else if (call.weight.format == kPlain) {
-            linear_plain<T>(call, rows, row_begin, row_end, panel);
+            linear_plain<T>(call, rows, scratch, row_begin, row_end, panel);
         } else {
             linear_widened<T>(call, rows, scratch, row_begin, row_end, panel);
         }

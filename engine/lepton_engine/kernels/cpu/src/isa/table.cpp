@@ -1,5 +1,6 @@
 // The kernels of one instruction set. Compiled once for each, with LEPTON_ISA as its name (see isa/vec.h).
 #include "activation.h"
+#include "argmax.h"
 #include "attention_rows.h"
 #include "attention_tile.h"
 #include "linear.h"
@@ -37,6 +38,7 @@ const KernelTable table = {
     {linear_rows<float>, linear_rows<BFloat16>, linear_rows<Float16>},
     {linear_scratch<float>, linear_scratch<BFloat16>, linear_scratch<Float16>},
     {linear<float>, linear<BFloat16>, linear<Float16>},
+    argmax,
 };
 
 }  // namespace lepton::LEPTON_ISA

@@ -282,6 +282,22 @@ inline void transpose(VecBits* v) {
         v[i] = (VecBits)_mm512_shuffle_i32x4(a[i], a[i + 8], 0x88);
         v[i + 8] = (VecBits)_mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd);
     }
+#elif defined(__AVX2__)
+    __m256i a[8], b[8];
+    for (int i = 0; i < 4; ++i) {
+        a[2 * i] = _mm256_unpacklo_epi32((__m256i)v[2 * i], (__m256i)v[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32((__m256i)v[2 * i], (__m256i)v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        v[i] = (VecBits)_mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+        v[i + 4] = (VecBits)_mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
 #else
     for (int i = 0; i < kWidth; ++i) {
         for (int j = 0; j < i; ++j) {
