@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 
+from lepton_engine.core.bunches import Bunches
 from lepton_engine.core.events import Event, Failed, NewTokens, Spent
 from lepton_engine.core.isolation import Goal, Isolation
 from lepton_engine.core.names import RequestNames, fingerprint
@@ -78,6 +79,7 @@ class EngineCore:
         self._arrivals = 0
         self._names = RequestNames(scheduler.__contains__)
         self._outbox: defaultdict[str, Replies] = defaultdict(list)
+        self._bunches = Bunches()
         self._figures = Figures()
 
     def run(self, transport: Transport, stopping: Stopping) -> None:
@@ -168,6 +170,7 @@ class EngineCore:
         """
         self._check(request, request_id)
         self.scheduler.submit(request)
+        self._bunches.consider(request)
         if request.isolated:
             known = len(request.prompt) + self._suspects[request.fingerprint] + 1
             self._isolation.add(request, Goal(len(request.prompt), known if request.max_tokens else 0))
@@ -355,7 +358,8 @@ class EngineCore:
         for client, event in self.scheduler.take_events():
             if self._energy is not None:
                 self._account(self._energy, client, event)
-            self._outbox[client].append(event)
+            if (told := self._bunches.pass_on(event)) is not None:
+                self._outbox[client].append(told)
         outbox, self._outbox = self._outbox, defaultdict(list)
         return dict(outbox)
 

@@ -161,8 +161,10 @@ struct KernelTable {
     size_t (*attention_scratch)(const AttentionCall&);
     // Rows (queries times heads) that a task of the tiled kernel takes at most.
     int32_t attention_tile_rows;
-    // One query of a few heads against its keys: the keys are read as they lie.
-    void (*attention_rows[kNumDTypes])(const AttentionCall&, const AttentionTask&, void* scratch);
+    // One query of a few heads against its keys: the keys are read as they lie. The first keys of the task that is
+    // likely to be the thread's next one are fetched meanwhile; null: none.
+    void (*attention_rows[kNumDTypes])(const AttentionCall&, const AttentionTask&, const AttentionTask* next,
+                                       void* scratch);
     // Many rows at once, flash-style.
     void (*attention_tile[kNumDTypes])(const AttentionCall&, const AttentionTask&, void* scratch);
     // Writes the heads of a single query, [num_heads, head_dim] floats, to `out`.

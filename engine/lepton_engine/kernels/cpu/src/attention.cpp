@@ -132,8 +132,12 @@ void paged_attention(const AttentionCall& call, DType dtype, int threads) {
         void* memory = scratch(Scratch::kOwn, bytes);
         for (int32_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
             const AttentionTask& task = shared.tasks[i];
-            const bool rows = is_single(call, task.num_queries) && task.num_heads < kRowsHeads;
-            (rows ? table.attention_rows : table.attention_tile)[dtype](call, task, memory);
+            if (is_single(call, task.num_queries) && task.num_heads < kRowsHeads) {
+                const int32_t after = next.load(std::memory_order_relaxed);
+                table.attention_rows[dtype](call, task, after < count ? &shared.tasks[after] : nullptr, memory);
+            } else {
+                table.attention_tile[dtype](call, task, memory);
+            }
             const int32_t split = shared.split_of[i];
             // Whoever finishes the last part merges them all.
             if (split >= 0 && shared.splits[split].left.fetch_sub(1, std::memory_order_acq_rel) == 1) {

@@ -52,7 +52,7 @@ inline void widen_stored(const PagedCache& cache, const uint8_t* from, float sca
         memcpy(bytes, from + i, n);
         VecBytes stored;
         memcpy(&stored, bytes, sizeof(stored));
-        const VecBits bits = __builtin_convertvector(stored, VecBits);
+        const VecBits bits = to_bits(stored);
         const Vec v = cache.format == kFloat8 ? float8(bits) : to_float(bit_cast<VecBits>(bit_cast<VecInt>(bits << 24) >> 24));
         store_some(to + i, v * factor, n);
     });

@@ -146,7 +146,7 @@ struct RowsScratch {
 };
 
 template <class T>
-void attention_rows(const AttentionCall& call, const AttentionTask& task, void* memory) {
+void attention_rows(const AttentionCall& call, const AttentionTask& task, const AttentionTask* next, void* memory) {
     const int64_t dim = call.cache.head_dim, heads = task.num_heads;
     const RowsScratch<T> s(call, heads, memory);
     const int64_t token = token_of(call, task, 0), head = first_head(call, task);
@@ -169,7 +169,14 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
         const T** values = lines[1][turn];
         const T** next_keys = lines[0][turn ^ 1];
         const int64_t next_count = max_of(0, min_of(kRowsKeys, end - begin - count));
-        if (next_count && in_place) locate(call, task, begin + count, next_count, next_keys, lines[1][turn ^ 1]);
+        // What comes in while the values are weighed: the next keys, or the first ones of the next task.
+        int64_t ahead_count = in_place ? next_count : 0;
+        if (ahead_count) {
+            locate(call, task, begin + count, next_count, next_keys, lines[1][turn ^ 1]);
+        } else if (in_place && next) {
+            ahead_count = min_of(count, next->key_end - next->key_begin);
+            locate(call, *next, next->key_begin, ahead_count, next_keys, lines[1][turn ^ 1]);
+        }
         const int64_t padded = round_up(count, kWidth);
         for (int64_t i = count; i < padded; ++i) keys[i] = keys[count - 1];
         for (int64_t i = 0; i < padded; i += kWidth) {
@@ -196,9 +203,9 @@ void attention_rows(const AttentionCall& call, const AttentionTask& task, void* 
             s.sum[h] = s.sum[h] * s.rescale[h] + sum_lanes(sum);
             s.max[h] = new_max;
         }
-        for (int64_t i = next_count; i < count; ++i) next_keys[i] = keys[0];  // nothing to fetch
+        for (int64_t i = ahead_count; i < count; ++i) next_keys[i] = keys[0];  // nothing to fetch
         for (int64_t h = 0; h < heads;) {
-            const T* const* ahead = h == 0 && next_count && in_place ? next_keys : nullptr;
+            const T* const* ahead = h == 0 && ahead_count ? next_keys : nullptr;
             const float* w = s.weights + h * kRowsKeys;
             float* acc = s.acc + h * s.acc_stride;
             const auto weigh = [&](auto weigh_heads) {

@@ -177,8 +177,7 @@ inline void pack_values(const T* const* values, int64_t count, int64_t dim, cons
                 VecHalf even{}, odd{};
                 memcpy(&even, values[i] + d, n * sizeof(T));
                 if (i + 1 < count) memcpy(&odd, values[i + 1] + d, n * sizeof(T));
-                const VecBits pair =
-                    __builtin_convertvector(even, VecBits) | (__builtin_convertvector(odd, VecBits) << 16);
+                const VecBits pair = to_bits(even) | (to_bits(odd) << 16);
                 memcpy(to + d, &pair, sizeof(pair));
             });
         }
@@ -223,8 +222,7 @@ inline void soften(const TileScratch<T>& s, int64_t count, int64_t lane, Vec sca
             Vec odd{};
             if (i + 1 < count) odd = exp2_vec(load(scores + (i + 1) * kTileRows) * scale - new_max);
             sum = sum + (even + odd);
-            const VecBits pair = __builtin_convertvector(narrow(even, BFloat16{}), VecBits) |
-                                 (__builtin_convertvector(narrow(odd, BFloat16{}), VecBits) << 16);
+            const VecBits pair = to_bits(narrow(even, BFloat16{})) | (to_bits(narrow(odd, BFloat16{})) << 16);
             memcpy(weights + i / 2 * kTileRows, &pair, sizeof(pair));
         }
     }

@@ -133,7 +133,7 @@ void integer_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows
                 if (shorts) {
                     store_shorts(row.values, at + i, v);
                 } else {
-                    const VecBytes bytes = __builtin_convertvector(v, VecBytes);
+                    const VecBytes bytes = to_bytes(bit_cast<VecBits>(v));
                     memcpy(row.values + at + i, &bytes, n);
                 }
             });

@@ -68,7 +68,7 @@ void linear_rows(const LinearCall& call, int64_t begin, int64_t end, void* rows,
 // M rows of x by `steps` steps of a panel: sums [M][kPanel], which go on from what they are if `more`.
 template <class T, int M>
 inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, const T* panel, int64_t steps,
-                     float* sums, bool more = false) {
+                     float* sums, bool more, Ahead& ahead) {
     using P = Product<T>;
     constexpr int kColumns = tile_columns(M);
     constexpr int64_t kRow = kPanel * P::kStep;
@@ -81,9 +81,7 @@ inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, co
         }
         const T* w = panel + c * P::kStep;
         for (int64_t s = 0; s < steps; ++s) {
-            for (int64_t b = 0; c == 0 && b < kRow * int64_t{sizeof(T)}; b += 64) {  // all of the row, for all of them
-                __builtin_prefetch(reinterpret_cast<const char*>(w + s * kRow) + b + kPrefetchAhead, 0, 2);
-            }
+            ahead.at(s);
 #pragma GCC unroll 2
             for (int part = 0; part < P::kParts; ++part) {
                 typename P::Operand columns[kColumns];
@@ -161,6 +159,14 @@ inline void for_tiles(int64_t count, Body&& body) {
     }
 }
 
+// Brings in the next part of a panel, of that many bytes a step, evenly over the passes of all tiles.
+inline Ahead spread(int64_t count, const void* from, int64_t bytes_a_step) {
+    int64_t passes = 0, stride = 1;
+    for_tiles<kTileMost>(count, [&](auto tile, int64_t) { passes += kPanelRegisters / tile_columns(tile.kCount); });
+    while (stride * 2 <= passes * 64 / bytes_a_step) stride *= 2;
+    return {static_cast<const char*>(from), 1, stride};
+}
+
 // The rows of a call that are multiplied together, in the form that products take.
 template <class T>
 struct Operand {
@@ -203,12 +209,13 @@ void linear_parts(const LinearCall& call, const Operand<T>& operand, void* scrat
                   int64_t row_begin, int64_t count, int64_t panel) {
     float* widened = static_cast<float*>(scratch);
     float* sums = widened + kPart * kPanel;
+    Ahead ahead = spread(count, from + kPart * kPanel, kPanel * int64_t{sizeof(T)});
     for (int64_t k = 0; k < columns; k += kPart) {
         const int64_t steps = min_of(kPart, columns - k);
         const float* part = as_floats(from, k, steps, widened);
         for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
             multiply<float, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, part, steps,
-                                         sums + begin * kPanel, k > 0);
+                                         sums + begin * kPanel, k > 0, ahead);
         });
     }
     finish_panel<T>(call, sums, row_begin, count, panel);
@@ -222,14 +229,15 @@ void linear_plain(const LinearCall& call, const void* rows, void* scratch, int64
     const int64_t steps = (call.weight.k + kStep - 1) / kStep, count = row_end - row_begin;
     const T* from = static_cast<const T*>(call.weight.panels) + panel * steps * kStep * kPanel;
     if constexpr (kComputesInFloats<T>) {
-        if (count > kTileMost) {
+        if (count > kTileSums / kPanelRegisters) {  // not in one pass
             linear_parts<T>(call, operand, scratch, from, steps * kStep, row_begin, count, panel);
             return;
         }
     }
     for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
         alignas(64) float sums[tile.kCount * kPanel];
-        multiply<T, tile.kCount>(operand.x + begin * operand.stride, operand.stride, from, steps, sums);
+        Ahead ahead{reinterpret_cast<const char*>(from) + kPrefetchAhead, kStep * kPanel * int64_t{sizeof(T)} / 64, 1};
+        multiply<T, tile.kCount>(operand.x + begin * operand.stride, operand.stride, from, steps, sums, false, ahead);
         finish_panel<T>(call, sums, row_begin + begin, tile.kCount, panel);
     });
 }
@@ -255,7 +263,9 @@ void linear_widened(const LinearCall& call, const void* rows, void* scratch, int
             const int64_t steps = round_up(columns, panel_step(kBFloat16, weight.format)) / kStep;
             for_tiles<kTileMost>(count, [&](auto tile, int64_t begin) {
                 alignas(64) float sums[tile.kCount * kPanel];
-                multiply<Wide, tile.kCount>(operand.x + begin * operand.stride + k, operand.stride, widened, steps, sums);
+                const Wide* x = operand.x + begin * operand.stride + k;
+                Ahead nothing{nullptr, 0, 1};
+                multiply<Wide, tile.kCount>(x, operand.stride, widened, steps, sums, false, nothing);
                 for (int64_t i = 0; i < tile.kCount * kPanel; i += kWidth) {
                     float* total = totals + begin * kPanel + i;
                     store(total, load(sums + i) * load(scales + i % kPanel) + load(total));

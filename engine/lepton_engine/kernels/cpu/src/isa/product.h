@@ -20,6 +20,18 @@ constexpr int tile_columns(int rows) {
     return columns;
 }
 
+// What is fetched into the second-level cache meanwhile: `lines` cache lines every `stride` steps of a pass, a power of two.
+struct Ahead {
+    const char* next;
+    int64_t lines;
+    int64_t stride;
+
+    void at(int64_t step) {
+        if (step & (stride - 1)) return;
+        for (int64_t i = 0; i < lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
+    }
+};
+
 // How products take rows of x (Element) and rows of a panel of type T: kStep elements at a time, in kParts products.
 template <class T>
 struct Product {

@@ -45,7 +45,7 @@ inline float store_quantized(const PagedCache& cache, const T* from, uint8_t* to
         const VecBits stored = cache.format == kInt8
                                    ? bit_cast<VecBits>(__builtin_convertvector(v + magic - magic, VecInt)) & 0xff
                                    : narrow_float8(v);
-        const VecBytes bytes = __builtin_convertvector(stored, VecBytes);
+        const VecBytes bytes = to_bytes(stored);
         memcpy(to + i, &bytes, n);
     });
     return scale;

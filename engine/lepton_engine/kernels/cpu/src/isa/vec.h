@@ -57,6 +57,33 @@ inline To bit_cast(From from) {
 
 inline Vec max_vec(Vec a, Vec b) { return a > b ? a : b; }
 
+// ---- widths of elements -----------------------------------------------------------------------------------------
+
+// Each is one instruction or few; what the compiler makes of __builtin_convertvector goes by way of halves.
+#if defined(__AVX512F__)
+inline VecBits to_bits(VecHalf h) { return (VecBits)_mm512_cvtepu16_epi32(bit_cast<__m256i>(h)); }
+inline VecBits to_bits(VecBytes b) { return (VecBits)_mm512_cvtepu8_epi32(bit_cast<__m128i>(b)); }
+inline VecHalf to_half(VecBits v) { return bit_cast<VecHalf>(_mm512_cvtepi32_epi16((__m512i)v)); }
+inline VecBytes to_bytes(VecBits v) { return bit_cast<VecBytes>(_mm512_cvtepi32_epi8((__m512i)v)); }
+#elif defined(__AVX2__)
+inline VecBits to_bits(VecHalf h) { return (VecBits)_mm256_cvtepu16_epi32(bit_cast<__m128i>(h)); }
+inline VecBits to_bits(VecBytes b) { return (VecBits)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bit_cast<int64_t>(b))); }
+inline VecHalf to_half(VecBits v) {  // of values below 2^16
+    const __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v);
+    return bit_cast<VecHalf>(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+}
+inline VecBytes to_bytes(VecBits v) {
+    const __m256i first = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi32(0x0c080400));
+    const __m128i low = _mm256_castsi256_si128(first), high = _mm256_extracti128_si256(first, 1);
+    return bit_cast<VecBytes>(_mm_cvtsi128_si64(_mm_unpacklo_epi32(low, high)));
+}
+#else
+inline VecBits to_bits(VecHalf h) { return __builtin_convertvector(h, VecBits); }
+inline VecBits to_bits(VecBytes b) { return __builtin_convertvector(b, VecBits); }
+inline VecHalf to_half(VecBits v) { return __builtin_convertvector(v, VecHalf); }
+inline VecBytes to_bytes(VecBits v) { return __builtin_convertvector(v, VecBytes); }
+#endif
+
 // ---- loads and stores -------------------------------------------------------------------------------------------
 
 inline Vec load(const float* p) {
@@ -65,7 +92,7 @@ inline Vec load(const float* p) {
     return v;
 }
 
-inline Vec widen(VecHalf h, BFloat16) { return bit_cast<Vec>(__builtin_convertvector(h, VecBits) << 16); }
+inline Vec widen(VecHalf h, BFloat16) { return bit_cast<Vec>(to_bits(h) << 16); }
 
 #if defined(__AVX512F__)
 inline Vec widen(VecHalf h, Float16) { return _mm512_cvtph_ps(bit_cast<__m256i>(h)); }
@@ -78,7 +105,7 @@ inline VecHalf narrow(Vec v, Float16) { return bit_cast<VecHalf>(_mm256_cvtps_ph
 #else
 inline Vec widen(VecHalf h, Float16) {
     // Moves exponent and mantissa into place and lets one multiplication fix the bias, subnormals included.
-    const VecBits bits = __builtin_convertvector(h, VecBits);
+    const VecBits bits = to_bits(h);
     const Vec magnitude = bit_cast<Vec>((bits & 0x7fff) << 13) * broadcast(0x1p112f);
     const VecInt special = (bits & 0x7c00) == 0x7c00;
     const VecBits exponent = bit_cast<VecBits>(special) & 0x7f800000;
@@ -100,7 +127,7 @@ inline VecHalf narrow(Vec v, Float16) {
     VecBits half = rounded < least ? subnormal : normal;
     half = bit_cast<Vec>(rounded) > broadcast(65504.0f) ? VecBits{} + 0x7c00 : half;
     half = magnitude != magnitude ? VecBits{} + 0x7e00 : half;
-    return __builtin_convertvector(half | (sign >> 16), VecHalf);
+    return to_half(half | (sign >> 16));
 }
 #endif
 
@@ -111,7 +138,7 @@ inline VecHalf narrow(Vec v, BFloat16) {
     const VecBits bits = bit_cast<VecBits>(v);
     const VecBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const VecBits quiet = (bits >> 16) | 0x40;  // rounding could turn a NaN into infinity
-    return __builtin_convertvector(v == v ? rounded : quiet, VecHalf);
+    return to_half(v == v ? rounded : quiet);
 }
 #endif
 
