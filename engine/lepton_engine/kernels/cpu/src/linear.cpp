@@ -149,7 +149,7 @@ void linear(const LinearCall& call, DType dtype, int threads) {
     const int64_t row_bytes = table.linear_row_bytes[dtype](call);
     const LinearWeight& weight = call.weight;
     const int64_t wanted = kBlockBytes / (row_bytes ? row_bytes : weight.k * int64_t(element_bytes(dtype)) + 1);
-    const int64_t block_rows = std::max<int64_t>(24, wanted / 24 * 24), panels = weight.num_panels();
+    const int64_t block_rows = std::max<int64_t>(48, wanted / 24 * 24), panels = weight.num_panels();
     const int64_t blocks = (call.m + block_rows - 1) / block_rows;
     const int64_t worth = call.m * weight.n * weight.k / kThreadElements + 1;
     const int team = static_cast<int>(std::min<int64_t>(threads, worth));

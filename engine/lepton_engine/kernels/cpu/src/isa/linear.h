@@ -81,7 +81,7 @@ inline void multiply(const typename Product<T>::Element* x, int64_t x_stride, co
         }
         const T* w = panel + c * P::kStep;
         for (int64_t s = 0; s < steps; ++s) {
-            ahead.at(s);
+            ahead.step();
 #pragma GCC unroll 2
             for (int part = 0; part < P::kParts; ++part) {
                 typename P::Operand columns[kColumns];
@@ -161,10 +161,9 @@ inline void for_tiles(int64_t count, Body&& body) {
 
 // Brings in the next part of a panel, of that many bytes a step, evenly over the passes of all tiles.
 inline Ahead spread(int64_t count, const void* from, int64_t bytes_a_step) {
-    int64_t passes = 0, stride = 1;
+    int64_t passes = 0;
     for_tiles<kTileMost>(count, [&](auto tile, int64_t) { passes += kPanelRegisters / tile_columns(tile.kCount); });
-    while (stride * 2 <= passes * 64 / bytes_a_step) stride *= 2;
-    return {static_cast<const char*>(from), 1, stride};
+    return {static_cast<const char*>(from), 1, max_of(passes * 64 / bytes_a_step, 1)};
 }
 
 // The rows of a call that are multiplied together, in the form that products take.

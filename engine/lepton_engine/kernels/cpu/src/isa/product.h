@@ -20,14 +20,16 @@ constexpr int tile_columns(int rows) {
     return columns;
 }
 
-// What is fetched into the second-level cache meanwhile: `lines` cache lines every `stride` steps of a pass, a power of two.
+// What is fetched into the second-level cache meanwhile: `lines` cache lines at every `stride`-th step.
 struct Ahead {
     const char* next;
     int64_t lines;
     int64_t stride;
+    int64_t wait = 1;
 
-    void at(int64_t step) {
-        if (step & (stride - 1)) return;
+    void step() {
+        if (--wait) return;
+        wait = stride;
         for (int64_t i = 0; i < lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
     }
 };
