@@ -1,5 +1,6 @@
 """The cache of built programs: two builders at once, builds that break, no toolchain."""
 
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,15 @@ def test_no_registry_is_named_in_the_module() -> None:
         text = (build.MODULE / name).read_text()
         assert "proxy.golang.org" not in text
         assert "sum.golang.org" not in text
+
+
+def test_a_tests_limit_does_not_count_the_build(cache: Path) -> None:
+    during: list[tuple[float, float]] = []
+
+    def slow(go: build.Go, into: Path) -> None:
+        during.append(signal.getitimer(signal.ITIMER_REAL))
+
+    limit = signal.getitimer(signal.ITIMER_REAL)[0]
+    build.build_once("thing", "key", slow)
+    assert during == [(0.0, 0.0)]
+    assert limit - 10 < signal.getitimer(signal.ITIMER_REAL)[0] <= limit
