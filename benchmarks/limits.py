@@ -2,8 +2,8 @@
 
 Bandwidth is that of the fastest of several ways to read memory that fits no cache, and rates are those of torch's
 products of 2048x2048x2048, with as many threads as the systems have; for bfloat16 also of float32, which is the faster
-where a processor has no products of bfloat16. A machine drifts: benchmarks measure this once a
-round, in a process of its own like a system's.
+where a processor has no products of bfloat16. A machine drifts: benchmarks measure this once a round, in a process of
+its own like a system's.
 """
 
 import sys
