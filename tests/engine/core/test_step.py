@@ -5,7 +5,7 @@ import pytest
 from lepton_engine.core.events import Failed, NewTokens
 from lepton_engine.core.plan import StepPlan
 from lepton_engine.messages import Abort, Admitted, Answer, ModelInfo, Query, Submit
-from lepton_engine.sampling_params import SamplingParams
+from lepton_engine.sampling_params import OutputKind, SamplingParams
 from lepton_engine.step import EngineCore
 from tests.engine.core.device import Fault, LaunchedStep
 from tests.engine.core.loop import Loop
@@ -49,13 +49,20 @@ class Engine:
         self.core = EngineCore(self.loop.scheduler, Runner(self.loop), INFO, overlap=overlap)
         self.told: list[object] = []
 
-    def submit(self, key: str, prompt: list[int], client: str = "me", **kwargs: int) -> None:
+    def submit(
+        self,
+        key: str,
+        prompt: list[int],
+        client: str = "me",
+        kind: OutputKind = OutputKind.CUMULATIVE,
+        **kwargs: int,
+    ) -> None:
         self.core.handle(
             client,
             Submit(
                 key=key,
                 prompt_token_ids=prompt,
-                params=SamplingParams(n=kwargs.get("n", 1)),
+                params=SamplingParams(n=kwargs.get("n", 1), output_kind=kind),
                 seed=1,
                 max_tokens=kwargs.get("max_tokens", 4),
                 stop_token_ids=[],
@@ -112,6 +119,34 @@ def test_requests_of_a_lost_client_end_and_others_go_on(overlap: bool) -> None:
     assert (answer.number, answer.problems, answer.stats.num_running, answer.stats.num_aborted) == (7, [], 1, 1)
     engine.finish()
     assert engine.ends()["b"] == "length"
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_whole_answer_has_the_tokens_of_a_stream_in_fewer_events(overlap: bool) -> None:
+    told: dict[OutputKind, list[NewTokens]] = {}
+    for kind in (OutputKind.DELTA, OutputKind.FINAL_ONLY):
+        engine = Engine(overlap)
+        engine.submit("a", PROMPT, kind=kind, n=2, max_tokens=12)
+        engine.submit("refused", [], kind=kind)
+        engine.submit("aborted", [*PROMPT, 1], kind=kind, max_tokens=30)
+        engine.submit("left", [*PROMPT, 2], client="gone", kind=kind, max_tokens=30)
+        for _ in range(5):
+            engine.step()
+        engine.core.handle("me", Abort(key="aborted"))
+        engine.core.drop_client("gone")
+        engine.finish()
+        assert engine.ends() == {"a": "length", "refused": "InvalidRequestError", "aborted": "abort", "left": "abort"}
+        assert len(engine.core._bunches) == 0
+        told[kind] = [event for event in engine.told if isinstance(event, NewTokens)]
+    stream, whole = told[OutputKind.DELTA], told[OutputKind.FINAL_ONLY]
+    for key, index in {(event.key, event.index) for event in stream}:
+        tokens = [
+            [token for event in events if (event.key, event.index) == (key, index) for token in event.token_ids]
+            for events in (stream, whole)
+        ]
+        assert tokens[0] == tokens[1]
+    assert len([event for event in whole if event.key == "a"]) == 2 * 2  # of each sequence the first, and the rest
+    assert len([event for event in stream if event.key == "a"]) == 2 * 12
 
 
 def test_refused_and_unknown_requests() -> None:

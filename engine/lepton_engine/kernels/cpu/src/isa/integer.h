@@ -9,9 +9,7 @@
 
 namespace lepton::LEPTON_ISA {
 
-// The instruction sets that have them; `linear.h` asks for LEPTON_INTEGERS.
 #if defined(__AVX2__)
-#define LEPTON_INTEGERS
 constexpr bool kHasIntegers = true;
 #else
 constexpr bool kHasIntegers = false;

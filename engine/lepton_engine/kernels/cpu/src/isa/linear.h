@@ -277,7 +277,7 @@ void linear_widened(const LinearCall& call, const void* rows, void* scratch, int
 
 template <class T>
 void linear_integers(const LinearCall& call, const void* rows, int64_t row_begin, int64_t row_end, int64_t panel) {
-#if defined(LEPTON_INTEGERS)
+#if defined(__AVX2__)
     const auto multiply_tiles = [&](auto most, auto&& multiply_rows) {
         for_tiles<most.kCount>(row_end - row_begin, [&](auto tile, int64_t begin) {
             alignas(64) float sums[tile.kCount * kPanel];
